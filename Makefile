@@ -1,0 +1,42 @@
+# The front door: verbs for people. Ninja builds the programs, kernel/build the kernels, image/build the boot file.
+SHELL := /bin/bash
+MAKEFLAGS += --no-print-directory
+FUZZ_SECONDS ?= 20
+export FUZZ_SECONDS
+
+.PHONY: help run test check smoke image kernel bench fuzz clean setup data-disk
+help:
+	@echo 'NullBox: every verb sets up what it needs (Debian 12, root or sudo).'
+	@echo '  make run      build all, boot it in QEMU, watch the agents work; Ctrl-C powers it off'
+	@echo '  make test     every test; ends with a line of totals'
+	@echo '  make check    while you work: format, tidy, unit tests'
+	@echo '  make smoke    boot the image and ask it, checkpoint by checkpoint'
+	@echo '  make image    out/vmlinuz, out/initramfs.cpio.zst, out/root.squashfs, ...'
+	@echo '  make kernel   the two kernels (KERNEL_SOURCE= for another tree or tarball)'
+	@echo '  make bench    every number, beside its peer; also in out/bench.json'
+	@echo '  make fuzz     each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
+	@echo '  make clean    remove build/ and out/ (kernels stay cached in ~/.cache/nullbox)'
+
+setup:
+	@tools/setup
+kernel: setup
+	@kernel/build guest
+	@kernel/build host
+image: kernel
+	@image/build
+data-disk: setup
+	@image/data-disk
+run: image data-disk
+	@tools/run
+smoke: image data-disk
+	@tests/boot/run
+test: image data-disk
+	@tests/run
+check: setup
+	@tools/check
+fuzz: setup
+	@tools/fuzz
+bench: image data-disk
+	@bench/run
+clean:
+	rm -rf build out

@@ -1,0 +1,39 @@
+# nullbox_library(name sources... [DEPENDS libs...]): a static library `nullbox_<name>`.
+# nullbox_program(name sources... DEPENDS libs...): a thin main.cpp on top of libraries.
+# nullbox_test(name sources... DEPENDS libs...): GoogleTest unit tests, run by ctest.
+# nullbox_fuzz(name source DEPENDS libs...): a libFuzzer target with its corpus in fuzz/corpus/<name>.
+include(CMakeParseArguments)
+
+function(nullbox_library name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  add_library(nullbox_${name} STATIC ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(nullbox_${name} PUBLIC ${ARG_DEPENDS})
+endfunction()
+
+function(nullbox_program name)
+  cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+  add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+  target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
+endfunction()
+
+function(nullbox_test name)
+  if(NULLBOX_TESTS)
+    cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+    add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
+    target_link_libraries(${name} PRIVATE ${ARG_DEPENDS} nullbox_gtest)
+    add_test(NAME ${name} COMMAND ${name})
+    set_tests_properties(${name} PROPERTIES TIMEOUT 120)
+  endif()
+endfunction()
+
+function(nullbox_fuzz name source)
+  if(NULLBOX_FUZZ)
+    cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
+    add_executable(fuzz_${name} ${source})
+    target_link_libraries(fuzz_${name} PRIVATE ${ARG_DEPENDS})
+    # Debian's libFuzzer is built with libstdc++, which stands beside our libc++ without meeting it. By its file:
+    # the driver turns -lstdc++ into -lc++.
+    target_link_libraries(fuzz_${name} PRIVATE -l:libstdc++.so.6)
+    target_link_options(fuzz_${name} PRIVATE -fsanitize=fuzzer)
+  endif()
+endfunction()
