@@ -1,0 +1,76 @@
+// AGENT.toml: what one agent is and what it may do. Every field with type, bounds and default is in
+// docs/manifest.md. Text in, validated struct or diagnostics out; no system calls. Unknown keys are errors
+// with a suggestion.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <map>
+#include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
+
+#include "manifest/diagnostic.h"
+#include "manifest/services.h" // RestartPolicy
+
+namespace nullbox::manifest {
+
+// A secret that the agent may use. In the agent's environment stands a placeholder; egress puts the value
+// into the named header on its way to the named host, and nowhere else. An exposed one is the value itself.
+struct Credential {
+    std::string name;     // of the secret: letters, digits, '_', '-', '.', 1..64
+    std::string variable; // of the environment, distinct among credentials and [agent.environment]
+    bool exposed = false; // then inject is empty
+    struct Inject {
+        std::string host;   // one name, reached by network_allow
+        std::string header; // a token of RFC 9110 5.6.2 that does not frame or route the request
+        std::string format; // printable ASCII with "{secret}" in it once
+        bool operator==(const Inject&) const = default;
+    };
+    std::vector<Inject> inject; // at most 16; none: a placeholder and nothing more
+    bool operator==(const Credential&) const = default;
+};
+
+struct AgentManifest {
+    // [agent]
+    std::string name;                               // LDH lower case, 1..32; must equal the file's name
+    std::string version;                            // 1..64 printable characters
+    std::string image;                              // name of a runtime image, LDH 1..64
+    std::vector<std::string> command;               // argv, at least one, each 1..4096 bytes, at most 64
+    std::map<std::string, std::string> environment; // [agent.environment], at most 128 entries
+    std::string working_directory = "/";            // absolute, no ".."
+    uint32_t uid = 1000, gid = 1000; // user = N; inside the guest, 0 allowed (root in its own VM)
+    bool start_at_boot = true;       // start = "boot" | "manual"
+    RestartPolicy restart = RestartPolicy::Never;
+    // [capabilities]
+    uint32_t max_cpu_percent = 100; // 1..3200; 100 = one core; vCPUs = ceil(percent / 100)
+    uint32_t max_memory_mb = 128;   // 64..65536
+    // [capabilities.network]
+    std::vector<std::string> network_allow; // host, *.suffix, host:port, address:port: form checked here
+    std::vector<std::string> network_allow_private; // names of network_allow whose address may be private
+    // [capabilities.filesystem]
+    std::vector<std::string> read_paths, write_paths; // absolute, normal form, no ".."
+    // [capabilities.credentials.NAME], and the old short form credential_refs = ["NAME"]
+    std::vector<Credential> credentials; // at most 32, in the document's order
+    // [capabilities.memory]
+    std::vector<std::string> memory_read, memory_write; // namespaces: LDH 1..64, at most 32 each
+    uint32_t memory_max_entries = 10'000;               // 1..1'000'000
+    uint64_t memory_max_bytes = uint64_t{64} << 20;     // max_mb: 1..4096
+
+    struct HealthCheck {
+        std::string kind; // "http" or "tcp"
+        uint16_t port = 0;
+        std::string path = "/";
+        std::chrono::milliseconds interval{10'000};
+        uint32_t failures = 3;
+    };
+    std::vector<HealthCheck> health_check; // none or one
+    uint32_t vcpus() const { return (max_cpu_percent + 99) / 100; }
+};
+
+// Exactly one of: a manifest in which everything is right, or at least one diagnostic.
+std::variant<AgentManifest, std::vector<Diagnostic>> parse_agent(std::string_view text,
+                                                                 std::string_view file_name);
+
+} // namespace nullbox::manifest
