@@ -1,0 +1,27 @@
+// What makes a bare kernel a place to run an agent in: file systems, the image under a writable overlay, host
+// name, network, trust, shared folders, clock. Runs once, as PID 1 of the guest, in the order of the calls
+// below. Each step says what failed.
+#pragma once
+
+#include "base/fd.h"
+#include "guest_link/frames.h"
+
+namespace nullbox::agent_init {
+
+// /dev of the initramfs, which the rest needs.
+Result<> mount_devices();
+// A stream to a port of the host.
+Result<Fd> connect_host(uint32_t port);
+// The same without waiting: writable once it is connected, or has failed (SO_ERROR).
+Result<Fd> begin_to_connect_host(uint32_t port);
+// The first block device's image (SquashFS or EROFS), with a tmpfs over it, becomes the root.
+Result<> enter_image();
+// /proc, /sys, /dev/pts, /tmp, ... of the new root.
+Result<> mount_api_filesystems();
+// What Start says of the machine: host name, clock, network, the app image at /app, shared folders. Adds to
+// the environment where the box's authority is, for programs that ask there.
+Result<> apply(guest_link::Start& start);
+// Ends the VM. The monitor takes the reset for the end; there is no ACPI to power off with.
+[[noreturn]] void end_machine();
+
+} // namespace nullbox::agent_init

@@ -1,0 +1,29 @@
+// One run of the agent's command under agent-init: its output to the host, the host's Stop to it, every
+// orphan reaped, its end reported. The end of the command is the end of everything in the guest.
+//
+// Flow control: output is read only while the link's queue is short, so a host that reads slowly makes the
+// command wait in write(), and no line is lost.
+#pragma once
+
+#include <functional>
+
+#include "agent_init/command.h"
+#include "agent_init/line_splitter.h"
+#include "agent_init/link.h"
+
+namespace nullbox::agent_init {
+
+struct SessionOptions {
+    // Kills what the command left behind. As PID 1 that is every process there is.
+    std::function<void()> kill_rest;
+    // A nonblocking stream to the host's memory service, connected or about to be. Empty: none is offered.
+    std::function<Result<Fd>()> connect_memory = {};
+    uint16_t memory_port = guest_link::kMemoryPort; // on the guest's loopback
+};
+
+// From Start to Exited (or Failure) sent. SIGCHLD must be blocked. An error means that the host is gone.
+Result<> run_session(Link& link, const guest_link::Start& start, const SessionOptions& options);
+
+uint64_t uptime_ns(); // the monotonic clock
+
+} // namespace nullbox::agent_init

@@ -1,0 +1,397 @@
+// Agents against real processes: everything of cage's but the VM itself, for which test_vm.cpp stands.
+#include "cage/agent.h"
+
+#include <algorithm>
+#include <csignal>
+#include <filesystem>
+#include <fstream>
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/bytes.h"
+#include "base/file.h"
+#include "base/text.h"
+#include "cage/test_services.h"
+
+namespace nullbox::cage {
+namespace {
+
+using namespace std::chrono_literals;
+
+class AgentTest : public testing::Test {
+protected:
+    void SetUp() override {
+        folder_ = cat(testing::TempDir(), "cage_test_", ::getpid());
+        ASSERT_TRUE(make_directories(folder_));
+        // A SquashFS superblock that says how long the file is.
+        std::string image(kImageBytes, '\0');
+        image.replace(0, 4, "hsqs");
+        image[28] = 4;
+        image[40] = static_cast<char>(kImageBytes & 0xff);
+        image[41] = static_cast<char>(kImageBytes >> 8);
+        ASSERT_TRUE(write_file_atomic(folder_ + "/tiny.img", image, 0644));
+        host_.image_folders = {folder_};
+        host_.guest_kernel = folder_ + "/kernel";
+        host_.guest_initramfs = folder_ + "/tiny.img";
+        host_.kvm = "";
+        host_.vmm_argv = {NULLBOX_TEST_VM};
+        host_.first_jail_uid = 0;
+        host_.limits.start_timeout = 2s;
+        host_.limits.restart_delay = 20ms;
+        host_.sockets = services_.sockets;
+        host_.share_root = folder_ + "/shared";
+        vm("normal");
+    }
+    void TearDown() override {
+        agent_.reset();
+        std::filesystem::remove_all(folder_);
+    }
+
+    void vm(std::string_view kind) { ASSERT_TRUE(write_file_atomic(host_.guest_kernel, kind, 0644)); }
+    Agent& agent(std::string script, manifest::RestartPolicy restart = manifest::RestartPolicy::Never) {
+        auto manifest = manifest_;
+        manifest.image = image_;
+        manifest.command = {"sh", "-c", std::move(script)};
+        manifest.environment = {{"PATH", "/usr/bin:/bin"}, {"WHO", "world"}};
+        manifest.uid = manifest.gid = ::getuid();
+        manifest.restart = restart;
+        manifest.max_memory_mb = 64;
+        CatalogueEntry entry{.name = "t", .manifest_path = "/agent/t.toml", .manifest = manifest};
+        agent_ = std::make_unique<Agent>(AgentContext{.loop = *loop_,
+                                                      .host = host_,
+                                                      .promised_bytes = [] { return 0; },
+                                                      .changed = [] {},
+                                                      .vault = vault_,
+                                                      .egress = egress_},
+                                         std::move(entry));
+        return *agent_;
+    }
+    template <typename Done>
+    bool until(Done done, std::chrono::milliseconds limit = 10s) {
+        for (auto end = Clock::now() + limit; Clock::now() < end;) {
+            if (done()) return true;
+            EXPECT_TRUE(loop_->run_once(20ms));
+        }
+        return done();
+    }
+    // What Start answers.
+    std::string start() {
+        std::optional<Result<>> answer;
+        agent_->start([&](Result<> done) { answer = std::move(done); });
+        EXPECT_TRUE(until([&] { return answer.has_value(); }));
+        return !answer ? "no answer" : *answer ? "ok" : answer->error().message;
+    }
+    std::string end() {
+        EXPECT_TRUE(until([&] { return !agent_->life().alive(); }));
+        return agent_->life().describe();
+    }
+    std::vector<std::string> lines(LogStream stream) {
+        std::vector<std::string> texts;
+        for (const auto& line : agent_->log().last(10'000))
+            if (line.stream == stream) texts.push_back(line.text);
+        return texts;
+    }
+
+    static constexpr size_t kImageBytes = 4096;
+    std::unique_ptr<Loop> loop_ = *Loop::make();
+    std::string folder_, image_ = "tiny";
+    HostSetup host_;
+    TestServices services_{*loop_};
+    manifest::AgentManifest manifest_{.name = "t", .version = "1"};
+    VaultWatch vault_{*loop_, services_.sockets.warden, [this] { agent_->try_again(); }};
+    EgressWatch egress_{*loop_, services_.sockets.egress, [this] { agent_->network_lost("egress ended"); }};
+    std::unique_ptr<Agent> agent_;
+};
+
+TEST_F(AgentTest, RunsToItsEndWithItsOutputInTheLog) {
+    agent("echo hello $WHO; echo problem >&2; exit 3");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 3");
+    EXPECT_EQ(lines(LogStream::Stdout), std::vector<std::string>{"hello world"});
+    EXPECT_EQ(lines(LogStream::Stderr), std::vector<std::string>{"problem"});
+    EXPECT_EQ(lines(LogStream::Vm), std::vector<std::string>{"kernel: booting"});
+    EXPECT_EQ(lines(LogStream::Cage), (std::vector<std::string>{"starting", "running", "exited 3"}));
+    EXPECT_GE(agent_->start_times().first_output_ms, agent_->start_times().vm_spawned_ms);
+    EXPECT_EQ(agent_->vm_pid(), 0);
+}
+
+TEST_F(AgentTest, StartAnswersWhyTheCommandDoesNotStart) {
+    agent("");
+    const_cast<CatalogueEntry&>(agent_->entry()).manifest->command = {"no-such"};
+    EXPECT_EQ(start(), "cannot start: command not found: no-such (PATH /usr/bin:/bin)");
+    EXPECT_EQ(end(), "failed: cannot start: command not found: no-such (PATH /usr/bin:/bin)");
+}
+
+TEST_F(AgentTest, MissingAndTruncatedImages) {
+    image_ = "nowhere";
+    agent("true");
+    EXPECT_EQ(start(), cat("image \"nowhere\" is missing: neither ", folder_, "/nowhere.img exists"));
+    EXPECT_EQ(::truncate((folder_ + "/tiny.img").c_str(), 3000), 0);
+    image_ = "tiny";
+    agent("true");
+    EXPECT_EQ(start(),
+              cat("image ", folder_,
+                  "/tiny.img: truncated: it says that it has 4096 bytes, the file has 3000: copy it again"));
+    EXPECT_EQ(agent_->life().state(), State::Failed);
+}
+
+TEST_F(AgentTest, NotEnoughMemory) {
+    agent("true");
+    const_cast<CatalogueEntry&>(agent_->entry()).manifest->max_memory_mb = 1 << 30;
+    EXPECT_TRUE(start().starts_with("needs 1073741848 MB, ")) << agent_->life().describe();
+}
+
+TEST_F(AgentTest, NoKvmIsOneLineWithTheRemedy) {
+    host_.kvm = "/no/such/kvm";
+    agent("true");
+    EXPECT_TRUE(start().starts_with("no /no/such/kvm: enable virtualisation"));
+}
+
+TEST_F(AgentTest, StopEndsItInOrder) {
+    agent("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done");
+    EXPECT_EQ(start(), "ok");
+    ASSERT_TRUE(until([&] { return lines(LogStream::Stdout).size() == 1; }));
+    bool stopped = false;
+    agent_->stop([&] { stopped = true; });
+    EXPECT_TRUE(until([&] { return stopped; }));
+    EXPECT_EQ(agent_->life().describe(), "stopped");
+    EXPECT_EQ(lines(LogStream::Stdout), (std::vector<std::string>{"up", "bye"}));
+    EXPECT_EQ(agent_->vm_pid(), 0);
+}
+
+TEST_F(AgentTest, MisbehavingVmsFailWithAReasonAndLeaveNothing) {
+    const std::vector<std::pair<std::string, std::string>> kinds{
+        {"die", "failed: its VM process died by signal 9"},
+        {"hang", "failed: did not start within 2 s: see the agent's log for its kernel's messages"},
+        {"channel-nonsense", "failed: its VM process was killed"},
+        {"link-nonsense", "failed: nonsense on the guest's link: frame of 1094795585 bytes, at most 65536"},
+        {"output-before-start", "failed: nonsense on the guest's link: a frame out of order"},
+        {"panic", "failed: the guest was stopped: kernel panic?[2J"},
+    };
+    for (const auto& [kind, expected] : kinds) {
+        vm(kind);
+        agent("echo never");
+        EXPECT_NE(start(), "ok") << kind;
+        EXPECT_EQ(end(), expected) << kind;
+        EXPECT_TRUE(lines(LogStream::Stdout).empty()) << kind;
+        EXPECT_EQ(agent_->vm_pid(), 0) << kind;
+    }
+}
+
+TEST_F(AgentTest, OtherPortsAreClosed) {
+    vm("other-ports");
+    agent("echo fine");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+}
+
+TEST_F(AgentTest, AVmProcessThatIsKilledIsNoticed) {
+    agent("echo up; sleep 60");
+    EXPECT_EQ(start(), "ok");
+    ::kill(agent_->vm_pid(), SIGKILL);
+    EXPECT_EQ(end(), "failed: its VM process died by signal 9");
+}
+
+TEST_F(AgentTest, RestartsOnFailureUntilStopped) {
+    agent("exit 1", manifest::RestartPolicy::OnFailure);
+    EXPECT_EQ(start(), "ok");
+    EXPECT_TRUE(until([&] { return agent_->life().restarts() >= 2; }));
+    agent_->stop([] {});
+    EXPECT_TRUE(until([&] { return !agent_->life().alive(); }));
+    EXPECT_FALSE(agent_->life().restart_pending());
+    EXPECT_FALSE(until([&] { return agent_->life().alive(); }, 300ms));
+}
+
+TEST_F(AgentTest, AFloodIsSlowedDownAndArrivesWhole) {
+    agent("seq 30000");
+    std::vector<std::string> followed;
+    agent_->follow([&](const LogLine& line) {
+        if (line.stream == LogStream::Stdout) followed.push_back(line.text);
+    });
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+    ASSERT_EQ(followed.size(), 30'000U);
+    EXPECT_EQ(followed.back(), "30000");
+    EXPECT_GT(agent_->log().dropped(), 0U) << "the ring is bounded";
+}
+
+TEST_F(AgentTest, TheVmGetsItsNetworkAndItsFolders) {
+    vm("describe");
+    services_.start_egress();
+    manifest_.network_allow = {"api.example.org"};
+    manifest_.write_paths = {"/data/out"};
+    std::filesystem::create_directories(host_.share_root + "/data/out");
+    std::ofstream(host_.share_root + "/data/out/note") << "x";
+    agent("echo up; sleep 60");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(agent_->address(), "10.88.1.2");
+    EXPECT_EQ(lines(LogStream::Vm),
+              (std::vector<std::string>{"kernel: booting", "net 1 mtu 1400 mac 2:7", "tap of egress",
+                                        cat("share share0 rw uid ", ::getuid(), " holds note")}));
+    bool stopped = false;
+    agent_->stop([&] { stopped = true; });
+    EXPECT_TRUE(until([&] { return stopped && agent_->idle(); }));
+    EXPECT_EQ(services_.asked.back(), "Detach");
+    EXPECT_EQ(agent_->address(), "");
+}
+
+TEST_F(AgentTest, WithoutADestinationThereIsNoCard) {
+    vm("describe");
+    services_.start_egress();
+    agent("true");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+    EXPECT_EQ(lines(LogStream::Vm), (std::vector<std::string>{"kernel: booting", "net 0 mtu 1500 mac 0:0"}));
+    EXPECT_TRUE(services_.asked.empty());
+}
+
+TEST_F(AgentTest, AnAgentWaitsForTheVaultAndGoesOnByItself) {
+    services_.start_egress();
+    services_.start_warden();
+    services_.vault = "locked";
+    manifest_.network_allow = {"api.example.org"};
+    manifest_.credentials = {{.name = "KEY",
+                              .variable = "KEY",
+                              .inject = {{.host = "api.example.org", .header = "X", .format = "{secret}"}}}};
+    agent("echo $KEY; sleep 60");
+    EXPECT_EQ(start(), "ok") << "waiting is no failure";
+    EXPECT_EQ(agent_->life().describe(), "waits for the vault: nullctl vault unlock");
+    EXPECT_EQ(agent_->vm_pid(), 0);
+    services_.set_vault("unlocked");
+    EXPECT_TRUE(until([&] { return lines(LogStream::Stdout).size() == 1; }));
+    EXPECT_TRUE(lines(LogStream::Stdout).at(0).starts_with("nullbox-KEY-"));
+    EXPECT_EQ(lines(LogStream::Cage),
+              (std::vector<std::string>{"waiting", "waits for the vault: nullctl vault unlock", "starting",
+                                        "running"}));
+}
+
+TEST_F(AgentTest, AnExposedSecretIsInTheEnvironmentAndNoWhereElse) {
+    services_.start_warden();
+    services_.exposed_base64 = "dG9wIHNlY3JldA=="; // top secret
+    manifest_.credentials = {{.name = "KEY", .variable = "WHO", .exposed = true}};
+    agent("[ \"$WHO\" = 'top secret' ] && echo yes");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+    EXPECT_EQ(lines(LogStream::Stdout), std::vector<std::string>{"yes"}) << "it replaces the manifest's";
+    for (const auto& line : agent_->log().last(100)) EXPECT_FALSE(line.text.contains("secret")) << line.text;
+}
+
+TEST_F(AgentTest, AStopEndsTheWaiting) {
+    manifest_.network_allow = {"api.example.org"}; // and no egress
+    agent("true");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_TRUE(agent_->life().describe().starts_with("waits for the network: connect to "));
+    bool stopped = false;
+    agent_->stop([&] { stopped = true; });
+    EXPECT_TRUE(stopped);
+    services_.start_egress();
+    EXPECT_FALSE(until([&] { return agent_->life().state() != State::Stopped; }, 600ms));
+}
+
+TEST_F(AgentTest, WhenEgressEndsTheAgentStartsAnewWithTheReason) {
+    services_.start_egress();
+    manifest_.network_allow = {"api.example.org"};
+    agent("echo up; exec sleep 60");
+    EXPECT_EQ(start(), "ok");
+    ASSERT_TRUE(until([&] { return lines(LogStream::Stdout).size() == 1; }));
+    services_.egress.reset();
+    EXPECT_TRUE(until([&] { return agent_->life().state() == State::Waiting; }));
+    EXPECT_EQ(agent_->vm_pid(), 0);
+    services_.start_egress();
+    EXPECT_TRUE(until([&] { return lines(LogStream::Stdout).size() == 2; }));
+    EXPECT_EQ(agent_->life().restarts(), 1U);
+    auto said = lines(LogStream::Cage);
+    EXPECT_TRUE(std::ranges::contains(said, "stopping to start anew: egress ended"));
+    EXPECT_EQ(agent_->life().lost(), "egress ended");
+}
+
+TEST_F(AgentTest, MemoryIsHandedToCtxgraphWithWhatTheManifestSays) {
+    vm("memory");
+    services_.start_ctxgraph();
+    manifest_.memory_read = {"research", "notes"};
+    manifest_.memory_write = {"research"};
+    agent("true");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+    EXPECT_EQ(lines(LogStream::Stdout), std::vector<std::string>{"has memory true, heard: answer"});
+    EXPECT_EQ(services_.asked, std::vector<std::string>{
+                                   R"(Serve {"agent":"t","read":["research","notes"],"write":["research"],)"
+                                   R"("max_entries":10000,"max_bytes":67108864})"});
+    char question[16] = {};
+    ASSERT_EQ(services_.served.size(), 1U);
+    EXPECT_EQ(::read(services_.served[0].get(), question, sizeof question), 8);
+    EXPECT_STREQ(question, "question");
+}
+
+TEST_F(AgentTest, WithoutMemoryInTheManifestThePortIsClosed) {
+    vm("memory");
+    services_.start_ctxgraph();
+    agent("true");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+    EXPECT_EQ(lines(LogStream::Stdout), std::vector<std::string>{"has memory false, heard: "});
+    EXPECT_TRUE(services_.asked.empty());
+}
+
+TEST_F(AgentTest, AMemoryThatIsNotThereIsSaidAndTheAgentGoesOn) {
+    vm("memory");
+    manifest_.memory_read = {"research"};
+    agent("true");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(end(), "exited 0");
+    EXPECT_EQ(lines(LogStream::Stdout), std::vector<std::string>{"has memory true, heard: "});
+    auto said = lines(LogStream::Cage);
+    EXPECT_TRUE(std::ranges::any_of(said, [](const auto& line) {
+        return line.starts_with("memory: io.nullbox.ctxgraph.Serve: connect to ");
+    }));
+}
+
+TEST_F(AgentTest, ANewManifestCountsFromTheNextStart) {
+    agent("echo old; sleep 60");
+    EXPECT_EQ(start(), "ok");
+    ASSERT_TRUE(until([&] { return lines(LogStream::Stdout).size() == 1; }));
+    auto entry = agent_->entry();
+    entry.manifest->command = {"sh", "-c", "echo new"};
+    agent_->update(entry);
+    EXPECT_TRUE(agent_->next_entry());
+    std::optional<Result<>> answer;
+    agent_->restart([&](Result<> done) { answer = std::move(done); });
+    EXPECT_TRUE(until([&] { return answer.has_value(); }));
+    EXPECT_FALSE(agent_->next_entry());
+    EXPECT_EQ(end(), "exited 0");
+    EXPECT_EQ(lines(LogStream::Stdout), (std::vector<std::string>{"old", "new"}));
+}
+
+TEST_F(AgentTest, AManifestThatBecomesWrongStopsNoAgentButItsNextStart) {
+    agent("echo up; sleep 60");
+    EXPECT_EQ(start(), "ok");
+    auto right = agent_->entry();
+    auto wrong = right;
+    wrong.manifest.reset();
+    wrong.diagnostics = "t.toml:1:1: broken";
+    agent_->update(wrong);
+    EXPECT_EQ(agent_->life().state(), State::Running);
+    bool stopped = false;
+    agent_->stop([&] { stopped = true; });
+    EXPECT_TRUE(until([&] { return stopped; }));
+    EXPECT_EQ(start(), "its manifest is wrong: t.toml:1:1: broken");
+    agent_->update(right);
+    EXPECT_EQ(start(), "ok") << "mended";
+}
+
+TEST_F(AgentTest, AnAgentThatIsDroppedTakesItsVmWithIt) {
+    agent("echo up; sleep 60");
+    EXPECT_EQ(start(), "ok");
+    pid_t pid = agent_->vm_pid();
+    agent_.reset();
+    bool ended = false;
+    for (int i = 0; i < 100 && !ended; i++) {
+        ended = ::waitpid(pid, nullptr, WNOHANG) == pid;
+        ::usleep(10'000);
+    }
+    EXPECT_TRUE(ended);
+}
+
+} // namespace
+} // namespace nullbox::cage
