@@ -1,0 +1,193 @@
+#include "egress/egress.h"
+
+#include <algorithm>
+#include <chrono>
+#include <netinet/in.h>
+
+#include "base/log.h"
+#include "base/text.h"
+#include "egress/address_class.h"
+
+namespace nullbox::egress {
+
+constexpr auto kTickTime = std::chrono::seconds(5);
+constexpr size_t kMaxTimeServers = 8;
+
+static int64_t wall_clock_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
+Result<std::unique_ptr<Egress>> Egress::make(asio::io_context& context, Loop& loop, NetworkAccess network,
+                                             EgressOptions options) {
+    auto authority = TRY(Authority::open(options.state_folder + "/ca.pem", options.clock_floor_s));
+    std::unique_ptr<Egress> egress(
+        new Egress(context, loop, std::move(network), std::move(options), std::move(authority)));
+    egress->tick();
+    return egress;
+}
+
+Egress::Egress(asio::io_context& context, Loop& loop, NetworkAccess network, EgressOptions options,
+               Authority authority)
+    : context_(context), loop_(loop), network_(std::move(network)), options_(std::move(options)),
+      records_({.path = options_.state_folder + "/records.ndjson", .now_ms = wall_clock_ms}),
+      authority_(std::move(authority)), roots_(options_.root_files),
+      upstream_(
+          context, [this] { return network_.status().dns_servers; }, options_.upstream),
+      injector_(loop, options_.warden_socket), resolver_(context, records_), proxy_(context, proxy_setup()) {
+    auto lookup = [this](const std::string& name, TimeSync::Answer answer) {
+        auto parsed = HostName::parse(name);
+        if (!parsed) return answer(parsed.error());
+        asio::co_spawn(
+            context_,
+            [this, host = *parsed, answer]() -> Task<void> { answer(co_await upstream_.lookup(host)); },
+            asio::detached);
+    };
+    time_ = std::make_unique<TimeSync>(loop, lookup, SystemClock::real(),
+                                       TimeSync::Options{.not_before_s = options_.clock_floor_s});
+}
+
+Egress::~Egress() {
+    for (const auto& agent : agents_.all()) detach(agent->name);
+}
+
+ProxySetup Egress::proxy_setup() {
+    return {.upstream = upstream_,
+            .injector = injector_,
+            .authority = authority_,
+            .roots = roots_,
+            .records = records_,
+            .identify = [this](const auto& local, const auto& remote) { return identify(local, remote); },
+            .own_addresses = [this] { return network_.status().own_addresses; },
+            .route = options_.route};
+}
+
+std::optional<Flow> Egress::identify(const tcp::endpoint& local, const tcp::endpoint& remote) {
+    auto ip4 = [](const asio::ip::address& address) {
+        return Ip4{address.is_v4() ? address.to_v4().to_uint() : 0};
+    };
+    auto flow = agents_.flow(ip4(remote.address()), from_asio(local.address()), local.port());
+    if (flow) return flow;
+    // A synthetic address that nothing stands behind: guessed, or remembered from before a restart.
+    auto slot = slot_of(ip4(remote.address()));
+    if (auto agent = slot ? agents_.of_slot(*slot) : nullptr)
+        records_.add({.agent = agent->name,
+                      .address = from_asio(local.address()).text(),
+                      .port = local.port(),
+                      .reason = "this address stands for no name; look the name up first"});
+    return std::nullopt;
+}
+
+Result<Attached> Egress::connect(const std::shared_ptr<Agent>& agent) {
+    auto tap = TRY(network_.attach(agent->link.slot, agent->policy.literals()));
+    agent->link = tap.link;
+    auto sockets = TRY(network_.open_dns(tap.link).context("the agent's DNS"));
+    TRY(resolver_.serve(agent, std::move(sockets.datagram), std::move(sockets.stream)));
+    return Attached{tap.link, std::move(tap.fd), authority_.certificate_pem()};
+}
+
+Result<Attached> Egress::attach(const std::string& name, const Policy::Source& source) {
+    auto policy = TRY(Policy::compile(source));
+    detach(name);
+    auto agent = agents_.attach(name, std::move(policy));
+    if (!agent) return error(cat("all ", kMaxSlots, " places for agents with a network are taken; stop one"));
+    auto attached = connect(agent);
+    if (!attached) detach(name);
+    if (status_changed_) status_changed_();
+    return attached;
+}
+
+void Egress::detach(const std::string& name) {
+    auto agent = agents_.find(name);
+    if (!agent) return;
+    agents_.detach(name);
+    resolver_.stop(name);
+    proxy_.end_agent(name);
+    network_.detach(agent->link.slot);
+    if (status_changed_) status_changed_();
+}
+
+// The time servers of the configuration, else of the network.
+void Egress::keep_time() {
+    auto status = network_.status();
+    auto servers = options_.time_servers;
+    if (servers.empty())
+        for (const auto& address : status.time_servers) servers.push_back(address.text());
+    if (servers.size() > kMaxTimeServers) servers.resize(kMaxTimeServers);
+    if (!status.online() || servers == time_servers_) return;
+    time_servers_ = servers;
+    time_->start(servers);
+}
+
+void Egress::network_changed() {
+    keep_time();
+    if (status_changed_) status_changed_();
+}
+
+void Egress::tick() {
+    records_.tick();
+    tick_ = loop_.after(kTickTime, [this] { tick(); });
+}
+
+namespace {
+struct PacketReason {
+    std::string reason, add;
+};
+} // namespace
+
+// A guest's own housekeeping, which every kernel does unasked: multicast membership, neighbours, routers. It
+// is counted; a list of it would hide what matters.
+static bool housekeeping(const DroppedPacket& packet) {
+    if (packet.protocol == IPPROTO_IGMP) return true;
+    return packet.destination.v6 && packet.destination.bytes[0] == 0xff &&
+           (packet.protocol == IPPROTO_ICMPV6 || packet.protocol == IPPROTO_HOPOPTS);
+}
+
+// Why a packet that never came to the proxy was dropped, and what would help.
+static PacketReason explain(const DroppedPacket& packet, const Agent& agent, std::span<const IpAddress> own) {
+    bool tcp = packet.protocol == IPPROTO_TCP, udp = packet.protocol == IPPROTO_UDP;
+    if ((tcp || udp) && packet.destination_port == 53)
+        return {cat("DNS goes to the resolver at ", agent.link.gateway.text(), " only"), {}};
+    if (!tcp && !udp) return {"only TCP and DNS leave an agent", {}};
+    if (udp) return {"no UDP but DNS leaves an agent (QUIC is UDP; clients fall back to TCP)", {}};
+    auto check = may_dial(packet.destination, true, own);
+    if (!check.allowed) return {cat("this is ", describe(check.kind), ", which no agent reaches"), {}};
+    if (packet.destination.v6) return {"agents speak IPv4; an IPv6 host is reached by its name", {}};
+    auto decision = agent.policy.decide({packet.destination, packet.destination_port});
+    if (decision.allowed)
+        return {"not the beginning of a connection", {}}; // or its rules came a moment later
+    return {"a connection to a bare address that the manifest does not name", decision.add};
+}
+
+void Egress::packet_dropped(const DroppedPacket& packet) {
+    auto agent = agents_.of_slot(packet.slot);
+    if (!agent || housekeeping(packet)) return;
+    auto [reason, add] = explain(packet, *agent, network_.status().own_addresses);
+    records_.add({.agent = agent->name,
+                  .kind = RecordKind::Packet,
+                  .address = packet.destination.text(),
+                  .port = packet.destination_port,
+                  .reason = cat(packet.text(), ": ", reason),
+                  .add = add});
+}
+
+std::vector<std::string> Egress::problems() const {
+    auto problems = options_.problems;
+    std::ranges::copy(network_.status().problems, std::back_inserter(problems));
+    if (!records_.problem().empty()) problems.push_back(records_.problem());
+    return problems;
+}
+
+std::string Egress::status_line() const {
+    auto status = network_.status();
+    auto count = agents_.all().size();
+    auto address = std::ranges::find(status.addresses, false, &IpAddress::v6);
+    auto line = address == status.addresses.end() ? status.uplink.state : address->text();
+    if (status.gateway) line += cat(" via ", status.gateway->text());
+    line += cat(", ", count, count == 1 ? " agent" : " agents");
+    if (!status.rules_loaded) line += ", no firewall: agents get no network";
+    return line;
+}
+
+} // namespace nullbox::egress

@@ -1,0 +1,388 @@
+#include "egress/http_relay.h"
+
+#include <algorithm>
+#include <openssl/crypto.h>
+
+#include "base/text.h"
+#include "egress/authority.h"
+
+namespace nullbox::egress {
+
+// Warden is asked again after this, so that a lock or a revoked grant takes effect on a kept connection.
+constexpr auto kInjectionTime = std::chrono::seconds(2);
+constexpr unsigned kMaxInterimAnswers = 8;
+
+static Refusal failure(std::string reason, unsigned status = 502) {
+    return {.verdict = Verdict::Failed,
+            .reason = std::move(reason),
+            .status = status,
+            .kind = RecordKind::Request};
+}
+
+HttpRelay::HttpRelay(Session& session, ByteStream& client, bool tls, std::string received)
+    : session_(session), client_(client), tls_(tls), host_(std::get<HostName>(session.destination().host)),
+      from_client_(client) {
+    from_client_.bytes() = std::move(received);
+}
+
+Task<void> HttpRelay::run() {
+    while (co_await serve_one()) {
+    }
+    close_server();
+}
+
+void HttpRelay::close_server() {
+    from_server_.reset();
+    server_tls_.reset();
+    server_ = nullptr;
+    session_.close_server();
+}
+
+Task<void> HttpRelay::refuse(Refusal refusal, bool head_only) {
+    session_.record(refusal);
+    if (answer_begun_) co_return;
+    session_.deadline().limit(std::chrono::seconds(5));
+    if (!co_await client_.write(refusal_answer(session_, refusal, !head_only))) co_return;
+    co_await client_.end();
+    co_await session_.linger();
+}
+
+// False: the connection is over.
+Task<bool> HttpRelay::serve_one() {
+    answer_begun_ = false;
+    auto exchange = co_await read_request();
+    if (!exchange) {
+        co_await refuse(exchange.error(), false);
+        co_return false;
+    }
+    if (!*exchange) co_return false; // the client is done
+    keep_alive_ = (*exchange)->keep_alive;
+    auto done = co_await this->exchange(**exchange);
+    if (done) co_return keep_alive_;
+    co_await refuse(done.error(), (*exchange)->request.method == "HEAD");
+    co_return false;
+}
+
+Task<std::expected<std::optional<HttpRelay::Exchange>, Refusal>> HttpRelay::read_request() {
+    session_.deadline().limit(session_.setup().times.keep_alive);
+    auto wrong = [](unsigned status, std::string reason) {
+        return std::unexpected(
+            Refusal{.reason = std::move(reason), .status = status, .kind = RecordKind::Request});
+    };
+    std::optional<size_t> end;
+    while (!(end = http::head_end(from_client_.bytes()))) {
+        if (from_client_.bytes().size() >= http::kMaxHeadBytes)
+            co_return wrong(431, cat("the request's head is larger than ", http::kMaxHeadBytes, " bytes"));
+        auto more = co_await from_client_.fill();
+        if (!more || !*more) co_return std::nullopt;
+        if (from_client_.bytes()[0] == 0x16 && !tls_) co_return wrong(400, "TLS on the port of plain HTTP");
+    }
+    auto head = http::parse_request(std::string_view(from_client_.bytes()).substr(0, *end));
+    if (!head) co_return wrong(400, cat("the request is malformed: ", head.error().message));
+    from_client_.take(*end);
+    Exchange exchange{.framing = head->framing,
+                      .client_minor = head->minor,
+                      .keep_alive = head->keep_alive(),
+                      .websocket = http::is_websocket(*head),
+                      .expects_continue = head->fields.count("Expect") > 0};
+    auto checked = http::check_request(*std::move(head), host_, session_.destination().port, tls_);
+    if (!checked) co_return wrong(checked.error().status, checked.error().reason);
+    exchange.request = *std::move(checked);
+    co_return exchange;
+}
+
+Task<HttpRelay::Outcome> HttpRelay::exchange(Exchange& exchange) {
+    session_.deadline().limit(session_.setup().times.dial);
+    if (auto injected = co_await inject(exchange); !injected) co_return injected;
+    auto answer = co_await request_answer(exchange);
+    for (auto& field : exchange.request.fields.all()) wipe(field.value);
+    if (!answer) co_return std::unexpected(answer.error());
+    if (answer->status == 101) co_return co_await upgrade(exchange, *std::move(answer));
+    co_return co_await pass_answer(exchange, *std::move(answer));
+}
+
+// Puts the secrets in, in place of whatever the agent has there.
+Task<HttpRelay::Outcome> HttpRelay::inject(Exchange& exchange) {
+    auto bindings = session_.agent().policy.bindings(host_);
+    if (bindings.empty()) co_return Outcome();
+    if (injected_.empty() || Clock::now() - injected_at_ > kInjectionTime) {
+        injected_.clear();
+        auto asked = co_await session_.setup().injector.ask(session_.agent().name, host_, bindings);
+        if (!asked)
+            co_return std::unexpected(
+                Refusal{.verdict = asked.error().status == 403 ? Verdict::Denied : Verdict::Failed,
+                        .reason = asked.error().reason,
+                        .status = asked.error().status,
+                        .kind = RecordKind::Request});
+        injected_ = *std::move(asked);
+        injected_at_ = Clock::now();
+    }
+    auto& fields = exchange.request.fields;
+    for (const auto& item : injected_) fields.remove(item.header);
+    for (const auto& item : injected_) fields.add(item.header, std::string(item.value.view()));
+    // What comes back must be readable, or the secret could come back unseen: whole, and not compressed.
+    for (auto name : {"Accept-Encoding", "Range", "If-Range", "Sec-WebSocket-Extensions"})
+        fields.remove(name);
+    fields.add("Accept-Encoding", "identity");
+    co_return Outcome();
+}
+
+Task<HttpRelay::Outcome> HttpRelay::ensure_server() {
+    if (server_) co_return Outcome();
+    if (auto dialled = co_await session_.dial(); !dialled) co_return std::unexpected(dialled.error());
+    server_used_ = false;
+    server_ = &session_.server();
+    if (tls_) {
+        session_.deadline().limit(session_.setup().times.dial);
+        auto context = session_.setup().roots.client_context();
+        if (!context) co_return std::unexpected(failure(context.error().message));
+        auto tls = TlsStream::make(*context, session_.server());
+        if (!tls) co_return std::unexpected(failure(tls.error().message));
+        server_tls_ = *std::move(tls);
+        if (auto connected = co_await server_tls_->connect(host_.text()); !connected) {
+            auto why = cat(host_.text(), ": ", connected.error().message);
+            close_server();
+            co_return std::unexpected(failure(why));
+        }
+        server_ = server_tls_.get();
+    }
+    from_server_ = std::make_unique<BufferedReader>(*server_);
+    co_return Outcome();
+}
+
+Task<HttpRelay::Outcome> HttpRelay::send_request(Exchange& exchange) {
+    auto head = http::encode(exchange.request);
+    auto sent = co_await server_->write(head);
+    wipe(head);
+    if (!sent) co_return std::unexpected(failure(sent.error().message));
+    if (exchange.expects_continue && exchange.client_minor == 1 &&
+        exchange.framing.kind != http::Framing::Kind::None)
+        if (auto told = co_await client_.write("HTTP/1.1 100 Continue\r\n\r\n"); !told)
+            co_return std::unexpected(failure(told.error().message));
+    session_.deadline().keep(session_.setup().times.idle);
+    http::BodyReader body(exchange.framing);
+    bool chunked = exchange.framing.kind == http::Framing::Kind::Chunked;
+    while (!body.done()) {
+        auto piece = body.next(from_client_.bytes());
+        if (!piece)
+            co_return std::unexpected(
+                Refusal{.reason = cat("the request's body is malformed: ", piece.error().message),
+                        .status = 400,
+                        .kind = RecordKind::Request});
+        if (!piece->content.empty()) {
+            // A server that answers early may stop reading; its answer is what counts then.
+            auto passed =
+                co_await server_->write(chunked ? http::chunk(piece->content) : std::string(piece->content));
+            if (!passed) {
+                keep_alive_ = false;
+                co_return Outcome();
+            }
+        }
+        from_client_.take(piece->taken);
+        if (piece->taken > 0 || body.done()) continue;
+        auto more = co_await from_client_.fill();
+        if (!more || !*more)
+            co_return std::unexpected(failure("the client left in the middle of its request", 400));
+    }
+    if (chunked) (void)co_await server_->write(http::kLastChunk);
+    co_return Outcome();
+}
+
+// The answer's head. A kept connection that the server has closed meanwhile is made anew, once, if nothing is
+// lost.
+Task<std::expected<http::ResponseHead, Refusal>> HttpRelay::request_answer(Exchange& exchange) {
+    for (;;) {
+        if (auto ready = co_await ensure_server(); !ready) co_return std::unexpected(ready.error());
+        bool may_repeat = server_used_ && exchange.framing.kind == http::Framing::Kind::None;
+        auto sent = co_await send_request(exchange);
+        if (!sent && !may_repeat) co_return std::unexpected(sent.error());
+        auto answer = sent ? co_await read_answer() : std::unexpected(sent.error());
+        bool silent = !from_server_ || from_server_->bytes().empty();
+        if (answer || !may_repeat || !silent) co_return answer;
+        close_server();
+    }
+}
+
+Task<std::expected<http::ResponseHead, Refusal>> HttpRelay::read_answer() {
+    for (unsigned interim = 0; interim < kMaxInterimAnswers;) {
+        auto end = http::head_end(from_server_->bytes());
+        if (!end) {
+            if (from_server_->bytes().size() >= http::kMaxHeadBytes)
+                co_return std::unexpected(failure("the head of the server's answer is too large"));
+            auto more = co_await from_server_->fill();
+            if (!more) co_return std::unexpected(failure(more.error().message));
+            if (!*more)
+                co_return std::unexpected(failure("the server ended the connection without an answer"));
+            continue;
+        }
+        auto head = http::parse_response(std::string_view(from_server_->bytes()).substr(0, *end));
+        if (!head)
+            co_return std::unexpected(
+                failure(cat("the server's answer is malformed: ", head.error().message)));
+        from_server_->take(*end);
+        if (head->status >= 200 || head->status == 101) co_return *std::move(head);
+        interim++; // 100, 103: what they say is not for the agent
+    }
+    co_return std::unexpected(failure("the server sends interim answers without end"));
+}
+
+Scrubber HttpRelay::scrubber(Scrubber::Length length) const {
+    Scrubber scrubber(length);
+    for (const auto& item : injected_) scrubber.add(item.secret.view(), item.placeholder);
+    return scrubber;
+}
+
+static void scrub_head(http::ResponseHead& answer, const Scrubber& scrubber) {
+    answer.reason = scrubber.whole(answer.reason);
+    for (auto& field : answer.fields.all()) {
+        field.name = scrubber.whole(field.name);
+        field.value = scrubber.whole(field.value);
+    }
+}
+
+Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::ResponseHead answer) {
+    auto framing = answer.framing(exchange.request.method);
+    if (!framing)
+        co_return std::unexpected(
+            failure(cat("the server's answer is malformed: ", framing.error().message)));
+    bool has_body = framing->kind != http::Framing::Kind::None;
+    auto coding = answer.fields.find("Content-Encoding");
+    if (!injected_.empty() && has_body && coding && !http::same_name(*coding, "identity"))
+        co_return std::unexpected(
+            failure("the server compressed its answer though it was asked not to, so secrets could not be "
+                    "taken out of it"));
+    bool server_stays = answer.keep_alive() && framing->kind != http::Framing::Kind::UntilClose;
+    for (const auto& named : answer.fields.tokens("Connection")) answer.fields.remove(named);
+    for (auto name : {"Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Trailer",
+                      "Transfer-Encoding", "Alt-Svc"})
+        answer.fields.remove(name);
+    // Taking a secret out changes the length.
+    bool chunked = has_body && exchange.client_minor == 1 &&
+                   (!injected_.empty() || framing->kind != http::Framing::Kind::Length);
+    if (has_body && (!injected_.empty() || chunked)) answer.fields.remove("Content-Length");
+    if (has_body && !chunked && !answer.fields.find("Content-Length")) keep_alive_ = false;
+    if (chunked) answer.fields.add("Transfer-Encoding", "chunked");
+    if (!keep_alive_) answer.fields.add("Connection", "close");
+    if (keep_alive_ && exchange.client_minor == 0) answer.fields.add("Connection", "keep-alive");
+    answer.minor = 1;
+    scrub_head(answer, scrubber(Scrubber::Length::Free));
+    answer_begun_ = true;
+    if (auto sent = co_await client_.write(http::encode(answer)); !sent)
+        co_return std::unexpected(failure(sent.error().message));
+    if (auto passed = co_await pass_body(*framing, chunked); !passed) co_return passed;
+    server_used_ = true;
+    if (!server_stays) close_server();
+    if (!keep_alive_) co_await client_.end();
+    co_return Outcome();
+}
+
+Task<Result<>> HttpRelay::send_content(std::string_view content, bool chunked) {
+    if (content.empty()) co_return Result<>();
+    if (!chunked) co_return co_await client_.write(content);
+    auto piece = http::chunk(content);
+    co_return co_await client_.write(piece);
+}
+
+Task<HttpRelay::Outcome> HttpRelay::pass_body(const http::Framing& framing, bool chunked) {
+    http::BodyReader body(framing);
+    auto scrub = scrubber(Scrubber::Length::Free);
+    while (!body.done()) {
+        auto piece = body.next(from_server_->bytes());
+        if (!piece)
+            co_return std::unexpected(
+                failure(cat("the server's answer is malformed: ", piece.error().message)));
+        if (!piece->content.empty()) {
+            auto content = scrub.feed(piece->content);
+            if (auto sent = co_await send_content(content, chunked); !sent)
+                co_return std::unexpected(failure(sent.error().message));
+        }
+        from_server_->take(piece->taken);
+        if (piece->taken > 0 || body.done()) continue;
+        auto more = co_await from_server_->fill();
+        if (!more) co_return std::unexpected(failure(more.error().message));
+        if (*more) continue;
+        if (auto whole = body.ended(); !whole) co_return std::unexpected(failure(whole.error().message));
+    }
+    auto rest = scrub.finish();
+    auto sent = co_await send_content(rest, chunked);
+    if (sent && chunked) sent = co_await client_.write(http::kLastChunk);
+    if (!sent) co_return std::unexpected(failure(sent.error().message));
+    co_return Outcome();
+}
+
+namespace {
+// A stream with what was read of it already at its front.
+class Resumed final : public ByteStream {
+public:
+    Resumed(ByteStream& stream, std::string front) : stream_(stream), front_(std::move(front)) {}
+    Task<Result<size_t>> read(std::span<char> into) override {
+        if (front_.empty()) co_return co_await stream_.read(into);
+        size_t count = std::min(into.size(), front_.size());
+        std::copy_n(front_.begin(), count, into.begin());
+        front_.erase(0, count);
+        co_return count;
+    }
+    Task<Result<>> write(std::string_view bytes) override { return stream_.write(bytes); }
+    Task<void> end() override { return stream_.end(); }
+
+private:
+    ByteStream& stream_;
+    std::string front_;
+};
+} // namespace
+
+// WebSocket (RFC 6455): from here on the two speak freely, to the same server only. Frames count their bytes,
+// so a secret becomes something as long as itself.
+Task<HttpRelay::Outcome> HttpRelay::upgrade(Exchange& exchange, http::ResponseHead answer) {
+    if (!exchange.websocket || !answer.fields.has_token("Upgrade", "websocket"))
+        co_return std::unexpected(failure("the server changes to a protocol that nobody asked for"));
+    if (!injected_.empty()) answer.fields.remove("Sec-WebSocket-Extensions");
+    scrub_head(answer, scrubber(Scrubber::Length::Free));
+    answer_begun_ = true;
+    keep_alive_ = false;
+    if (auto sent = co_await client_.write(http::encode(answer)); !sent)
+        co_return std::unexpected(failure(sent.error().message));
+    auto scrub = scrubber(Scrubber::Length::Kept);
+    Resumed client(client_, std::move(from_client_.bytes()));
+    Resumed server(*server_, std::move(from_server_->bytes()));
+    co_await session_.relay(client, server, injected_.empty() ? nullptr : &scrub);
+    co_return Outcome();
+}
+
+Task<void> Session::serve_http() {
+    HttpRelay relay(*this, client_, false, {});
+    co_await relay.run();
+}
+
+// TLS ends here, as the host that the name is of; towards the server it begins anew.
+Task<void> Session::serve_terminated() {
+    std::string bytes;
+    deadline_.limit(setup_->times.hello);
+    auto hello = co_await read_hello(bytes);
+    if (!hello && !bytes.empty() && bytes[0] != 0x16)
+        co_return co_await refuse({.reason = cat("secrets go to ", host_text(destination().host),
+                                                 ", and never in clear; use https://"),
+                                   .status = 403},
+                                  bytes);
+    if (auto wrong = check_hello(hello)) co_return co_await refuse(*wrong, bytes);
+    const auto& host = std::get<HostName>(destination().host);
+    auto context = setup_->authority.server_context(host);
+    auto tls = context ? TlsStream::make(*context, client_, bytes) : context.error();
+    if (!tls)
+        co_return co_await refuse(
+            {.verdict = Verdict::Failed, .reason = tls.error().message, .alert = Alert::InternalError},
+            bytes);
+    if (auto accepted = co_await (*tls)->accept(); !accepted)
+        co_return record(
+            {.verdict = Verdict::Failed,
+             .reason = cat("with the agent: ", accepted.error().message,
+                           "; its program may not know the box's certificate (/etc/ssl/certs)")});
+    // What OpenSSL understood must be what was checked, a second hello included.
+    auto named = HostName::parse((*tls)->server_name());
+    if (!named || *named != host)
+        co_return record({.reason = "the TLS hello named one server, and then another"});
+    HttpRelay relay(*this, **tls, true, {});
+    co_await relay.run();
+}
+
+} // namespace nullbox::egress

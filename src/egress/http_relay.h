@@ -1,0 +1,61 @@
+// HTTP/1.1 through the proxy, request by request: each one is checked, gets its secrets if the connection is
+// terminated TLS, and goes to the one server that the connection was made to; what comes back is scrubbed.
+// Internal to the proxy.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "egress/http_body.h"
+#include "egress/injector.h"
+#include "egress/request_check.h"
+#include "egress/session.h"
+
+namespace nullbox::egress {
+
+class HttpRelay {
+public:
+    // received: what was read of the client's stream already.
+    HttpRelay(Session& session, ByteStream& client, bool tls, std::string received);
+    Task<void> run();
+
+private:
+    using Outcome = std::expected<void, Refusal>;
+    struct Exchange {
+        http::RequestHead request;
+        http::Framing framing; // of the request's body
+        int client_minor = 1;
+        bool keep_alive = false, websocket = false, expects_continue = false;
+    };
+    Task<std::expected<std::optional<Exchange>, Refusal>> read_request();
+    Task<bool> serve_one();
+    Task<Outcome> exchange(Exchange& exchange);
+    Task<Outcome> inject(Exchange& exchange);
+    Task<Outcome> ensure_server();
+    Task<Outcome> send_request(Exchange& exchange);
+    Task<std::expected<http::ResponseHead, Refusal>> request_answer(Exchange& exchange);
+    Task<std::expected<http::ResponseHead, Refusal>> read_answer();
+    Task<Outcome> pass_answer(Exchange& exchange, http::ResponseHead answer);
+    Task<Outcome> pass_body(const http::Framing& framing, bool chunked);
+    Task<Result<>> send_content(std::string_view content, bool chunked);
+    Task<Outcome> upgrade(Exchange& exchange, http::ResponseHead answer);
+    Task<void> refuse(Refusal refusal, bool head_only);
+    void close_server();
+    Scrubber scrubber(Scrubber::Length length) const;
+
+    Session& session_;
+    ByteStream& client_;
+    bool tls_;
+    HostName host_;
+    BufferedReader from_client_;
+    std::unique_ptr<TlsStream> server_tls_; // over the session's server
+    ByteStream* server_ = nullptr;
+    std::unique_ptr<BufferedReader> from_server_;
+    bool server_used_ = false; // it has served a request before
+    std::vector<Injected> injected_;
+    Clock::time_point injected_at_{};
+    bool answer_begun_ = false; // the client has bytes of the answer: no other can be sent
+    bool keep_alive_ = false;
+};
+
+} // namespace nullbox::egress

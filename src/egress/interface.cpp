@@ -1,0 +1,220 @@
+#include "egress/interface.h"
+
+#include <boost/json/array.hpp>
+#include <boost/json/object.hpp>
+
+#include "base/text.h"
+#include "egress/egress.h"
+#include "egress/io.nullbox.egress.varlink.h"
+#include "egress/record_json.h"
+#include "manifest/forms.h"
+#include "varlink/parameters.h"
+
+namespace nullbox::egress {
+
+namespace json = boost::json;
+using varlink::Call;
+using varlink::Parameters;
+
+constexpr uid_t kCage = 103, kGate = 105;
+constexpr int64_t kDefaultLines = 100, kMaxLines = 2048;
+constexpr size_t kMaxBindings = 128;
+constexpr size_t kBatch = 200; // records in one answer of a stream
+
+static json::value text_or_null(const std::string& text) {
+    return text.empty() ? json::value() : json::value(text);
+}
+
+static std::string agent_name(Parameters& parameters) {
+    auto name = parameters.text("agent", {.most_bytes = 32});
+    if (!name.empty() && !manifest::wrong_name(name).empty())
+        parameters.wrong("agent", "must be an agent's name: lower-case letters, digits and '-'");
+    return name;
+}
+
+// The bindings, each an object of five texts; the parameter list itself has no type for that.
+static std::vector<Binding> read_bindings(const json::object& given, Parameters& parameters) {
+    std::vector<Binding> bindings;
+    const auto* list = given.if_contains("inject");
+    if (!list || !list->is_array() || list->get_array().size() > kMaxBindings) {
+        parameters.wrong("inject", cat("must be a list of at most ", kMaxBindings, " bindings"));
+        return bindings;
+    }
+    for (const auto& item : list->get_array()) {
+        static const json::object kNone;
+        Parameters fields(item.is_object() ? item.get_object() : kNone);
+        auto host = HostName::parse(fields.text("host", {.most_bytes = 254}));
+        auto secret = fields.text("secret", {.most_bytes = 64});
+        auto header = fields.text("header", {.most_bytes = 128});
+        auto format = fields.text("format", {.most_bytes = 512});
+        auto placeholder = fields.text("placeholder", {.most_bytes = 256});
+        if (auto wrong = fields.finish())
+            parameters.wrong("inject", cat(wrong->parameter, ": ", wrong->message));
+        else if (!host)
+            parameters.wrong("inject", cat("host: ", host.error().message));
+        else
+            bindings.push_back({secret, *std::move(host), header, format, placeholder});
+    }
+    return bindings;
+}
+
+static void attach(Egress& egress, Call call) {
+    auto given = call.parameters();
+    auto bindings = given;
+    given.erase("inject");
+    Parameters parameters(given);
+    auto name = agent_name(parameters);
+    Policy::Source source{
+        .allow = parameters.texts("allow", {.most_items = 256, .item = {.most_bytes = 300}}),
+        .allow_private = parameters.texts("allow_private", {.most_items = 256, .item = {.most_bytes = 254}}),
+        .inject = read_bindings(bindings, parameters)};
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    auto attached = egress.attach(name, source);
+    if (!attached)
+        return call.error("io.nullbox.egress.CannotAttach", cat("agent ", name, " gets no network: ",
+                                                                printable(attached.error().message, 1024)));
+    const auto& link = attached->link;
+    std::vector<Fd> fds;
+    fds.push_back(std::move(attached->tap));
+    call.reply({{"address", link.guest.text()},
+                {"prefix", kGuestPrefix},
+                {"gateway", link.gateway.text()},
+                {"dns", link.gateway.text()},
+                {"mac", link.guest_mac.text()},
+                {"mtu", kTapMtu},
+                {"ca_pem", attached->ca_pem}},
+               std::move(fds));
+}
+
+static void detach(Egress& egress, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = agent_name(parameters);
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    egress.detach(name);
+    call.reply({});
+}
+
+namespace {
+struct RecordStream {
+    Call call;
+    uint64_t follower = 0;
+};
+} // namespace
+
+static void send_records(Egress& egress, Call call, bool only_denied) {
+    Parameters parameters(call.parameters());
+    auto agent = parameters.optional_text("agent", {.most_bytes = 64});
+    auto lines = parameters.number_or("lines", kDefaultLines, {.least = 0, .most = kMaxLines});
+    bool follow = parameters.boolean_or("follow", false);
+    if (follow && !call.wants_more()) parameters.wrong("follow", "needs a call with \"more\"");
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    auto wanted = [agent, only_denied](const Record& record) {
+        return (!agent || record.agent == *agent) && (!only_denied || record.verdict == Verdict::Denied);
+    };
+    bool more = call.wants_more();
+    auto stream = std::make_shared<RecordStream>(RecordStream{.call = std::move(call)});
+    json::array batch;
+    for (const auto& record : egress.records().last(static_cast<size_t>(lines), wanted)) {
+        batch.push_back(to_json(record));
+        if (more && batch.size() == kBatch)
+            stream->call.reply_continues({{"records", std::exchange(batch, {})}});
+    }
+    if (!follow) return stream->call.reply({{"records", std::move(batch)}});
+    stream->call.reply_continues({{"records", std::move(batch)}});
+    stream->follower = egress.records().follow([stream, &egress, wanted](const Record& record) {
+        if (!stream->call.connected()) return egress.records().unfollow(stream->follower);
+        if (wanted(record)) stream->call.reply_continues({{"records", json::array{to_json(record)}}});
+    });
+}
+
+static void denials(Egress& egress, Call call) { send_records(egress, std::move(call), true); }
+static void records(Egress& egress, Call call) { send_records(egress, std::move(call), false); }
+
+static void explain(Egress& egress, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = agent_name(parameters);
+    auto text = parameters.text("destination", {.most_bytes = 300});
+    auto destination = Destination::parse(text);
+    if (!text.empty() && !destination) parameters.wrong("destination", destination.error().message);
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    auto agent = egress.agents().find(name);
+    if (!agent)
+        return call.error(
+            "io.nullbox.egress.NoSuchAgent",
+            cat("agent ", name, " is not attached: it does not run, or its manifest names no network"));
+    auto decision = agent->policy.decide(*destination);
+    call.reply({{"allowed", decision.allowed},
+                {"rule", text_or_null(decision.rule)},
+                {"mode", decision.allowed ? json::value(mode_name(decision.mode)) : json::value()},
+                {"reason", text_or_null(decision.reason)},
+                {"add", text_or_null(decision.add)}});
+}
+
+static json::object agent_status(const Egress& egress, const Agent& agent) {
+    return {{"name", agent.name},
+            {"address", agent.link.guest.text()},
+            {"rules", agent.policy.rules()},
+            {"names", agent.names.size()},
+            {"open_connections", agent.open_connections},
+            {"lookups", agent.counters.lookups},
+            {"lookups_denied", agent.counters.lookups_denied},
+            {"connections", agent.counters.connections},
+            {"connections_denied", agent.counters.connections_denied},
+            {"dropped_packets", egress.dropped_packets(agent)},
+            {"bytes_up", agent.counters.bytes_up},
+            {"bytes_down", agent.counters.bytes_down}};
+}
+
+static json::array texts(const std::vector<IpAddress>& addresses) {
+    json::array out;
+    for (const auto& address : addresses) out.push_back(json::string(address.text()));
+    return out;
+}
+
+static void status(Egress& egress, Call call) {
+    Parameters parameters(call.parameters());
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    auto network = egress.network_status();
+    const auto& time = egress.time_status();
+    json::array agents, problems;
+    for (const auto& agent : egress.agents().all()) agents.push_back(agent_status(egress, *agent));
+    for (const auto& problem : egress.problems()) problems.push_back(json::string(printable(problem)));
+    call.reply({{"uplink", json::object{{"name", network.uplink.name},
+                                        {"mac", network.uplink.mac.text()},
+                                        {"carrier", network.uplink.carrier},
+                                        {"state", network.uplink.state}}},
+                {"addresses", texts(network.addresses)},
+                {"gateway", network.gateway ? json::value(network.gateway->text()) : json::value()},
+                {"dns_servers", texts(network.dns_servers)},
+                {"rules_loaded", network.rules_loaded},
+                {"problems", std::move(problems)},
+                {"time", json::object{{"synchronised", time.synchronised},
+                                      {"server", text_or_null(time.server)},
+                                      {"problem", text_or_null(time.problem)}}},
+                {"open_connections", egress.connections()},
+                {"agents", std::move(agents)}});
+}
+
+varlink::InterfaceTable interface_table(Egress& egress, const std::vector<uid_t>& also_allowed) {
+    auto method = [&](const char* name, std::vector<uid_t> allowed, void (*handle)(Egress&, Call)) {
+        allowed.insert(allowed.end(), also_allowed.begin(), also_allowed.end());
+        return varlink::Method{.name = name,
+                               .allowed_uids = std::move(allowed),
+                               .handle = [&egress, handle](Call call) { handle(egress, std::move(call)); }};
+    };
+    // Who may call what.
+    return {.name = "io.nullbox.egress",
+            .description = std::string(kInterfaceDescription),
+            .methods = {method("Attach", {kCage}, attach), method("Detach", {kCage}, detach),
+                        method("Denials", {kGate}, denials), method("Records", {kGate}, records),
+                        method("Explain", {kGate}, explain), method("Status", {kCage, kGate}, status)}};
+}
+
+Result<std::unique_ptr<varlink::Server>> serve_interface(Loop& loop, Egress& egress,
+                                                         const std::string& socket_path,
+                                                         const std::vector<uid_t>& also_allowed) {
+    return varlink::Server::listen(loop, socket_path, {.product = "NullBox egress", .version = "0.1.0"},
+                                   interface_table(egress, also_allowed));
+}
+
+} // namespace nullbox::egress

@@ -1,0 +1,85 @@
+#include "egress/net/address.h"
+
+#include <arpa/inet.h>
+#include <bit>
+#include <cstring>
+
+#include "base/text.h"
+
+namespace nullbox::egress {
+
+std::string Ip4::text() const {
+    return cat(value >> 24, '.', value >> 16 & 255, '.', value >> 8 & 255, '.', value & 255);
+}
+
+std::optional<Ip4> Ip4::parse(std::string_view text) {
+    auto parts = split(text, '.');
+    if (parts.size() != 4) return std::nullopt;
+    Ip4 address;
+    for (auto part : parts) {
+        if (part.size() > 1 && part[0] == '0') return std::nullopt; // octal to some, decimal to others
+        if (part.empty() || part[0] == '-' || part[0] == '+') return std::nullopt;
+        auto number = parse_number(part, 0, 255);
+        if (!number) return std::nullopt;
+        address.value = address.value << 8 | static_cast<uint32_t>(*number);
+    }
+    return address;
+}
+
+std::string Prefix4::text() const { return cat(address.text(), '/', length); }
+
+std::optional<Prefix4> Prefix4::parse(std::string_view text) {
+    auto slash = text.find('/');
+    if (slash == std::string_view::npos) return std::nullopt;
+    auto address = Ip4::parse(text.substr(0, slash));
+    auto length = parse_number(text.substr(slash + 1), 0, 32);
+    if (!address || !length) return std::nullopt;
+    return Prefix4{*address, static_cast<uint8_t>(*length)};
+}
+
+std::optional<uint8_t> prefix_length(uint32_t mask) {
+    auto ones = std::countl_one(mask);
+    if (std::popcount(mask) != ones) return std::nullopt;
+    return static_cast<uint8_t>(ones);
+}
+
+std::string IpAddress::text() const {
+    char out[INET6_ADDRSTRLEN]{};
+    ::inet_ntop(v6 ? AF_INET6 : AF_INET, bytes.data(), out, sizeof out);
+    return out;
+}
+
+IpAddress IpAddress::of(Ip4 address) {
+    IpAddress out;
+    for (size_t i = 0; i < 4; i++) out.bytes[i] = static_cast<uint8_t>(address.value >> (24 - 8 * i));
+    return out;
+}
+
+std::optional<IpAddress> IpAddress::parse(std::string_view text) {
+    if (auto v4 = Ip4::parse(text)) return of(*v4);
+    if (text.find(':') == std::string_view::npos || text.find('\0') != std::string_view::npos)
+        return std::nullopt;
+    IpAddress out{.v6 = true};
+    if (::inet_pton(AF_INET6, std::string(text).c_str(), out.bytes.data()) != 1) return std::nullopt;
+    return out;
+}
+
+std::optional<IpAddress> IpAddress::from_bytes(std::span<const std::byte> bytes) {
+    if (bytes.size() != 4 && bytes.size() != 16) return std::nullopt;
+    IpAddress out{.v6 = bytes.size() == 16};
+    std::memcpy(out.bytes.data(), bytes.data(), bytes.size());
+    return out;
+}
+
+std::string Mac::text() const {
+    constexpr std::string_view kDigits = "0123456789abcdef";
+    std::string out;
+    for (uint8_t byte : bytes) {
+        if (!out.empty()) out += ':';
+        out += kDigits[byte >> 4];
+        out += kDigits[byte & 15];
+    }
+    return out;
+}
+
+} // namespace nullbox::egress

@@ -1,0 +1,176 @@
+#include "egress/net/dhcp_link.h"
+
+#include <arpa/inet.h>
+#include <array>
+#include <cerrno>
+#include <linux/filter.h>
+#include <linux/if_ether.h>
+#include <linux/if_packet.h>
+#include <sys/epoll.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+
+#include "base/log.h"
+#include "base/text.h"
+
+namespace nullbox::egress {
+
+constexpr int kMessagesPerRound = 16;
+constexpr size_t kLargestPacket = 1500;
+
+static uint32_t random_number() {
+    uint32_t value = 0;
+    // Blocks at most until the kernel's pool is ready; four bytes are never cut.
+    (void)!::getrandom(&value, sizeof value, 0);
+    return value;
+}
+
+DhcpLink::DhcpLink(Loop& loop, Card card, std::string hostname, Handlers handlers)
+    : loop_(loop), card_(std::move(card)), handlers_(std::move(handlers)),
+      client_(card_.mac, std::move(hostname), random_number) {}
+
+void DhcpLink::start() { carry_out(client_.start(Clock::now())); }
+
+void DhcpLink::stop() {
+    client_.stop();
+    carry_out({});
+}
+
+void DhcpLink::carry_out(DhcpActions actions) {
+    if (!actions.problem.empty()) log_warning(actions.problem);
+    problem_ = actions.problem;
+    if (actions.give_up_address) handlers_.give_up();
+    if (actions.use) handlers_.use(*actions.use);
+    for (const auto& message : actions.send) {
+        // Not fatal: the client asks again by itself.
+        if (auto sent = send(message); !sent) {
+            problem_ = cat("DHCP on ", card_.name, ": ", sent.error().message);
+            log_warning(problem_);
+        }
+    }
+    if (client_.state() == DhcpState::Bound || client_.state() == DhcpState::Stopped) {
+        socket_watch_.drop();
+        socket_.reset();
+    }
+    set_timer();
+    handlers_.changed();
+}
+
+void DhcpLink::set_timer() {
+    timer_.drop();
+    if (client_.next() == Clock::time_point::max()) return;
+    timer_ = loop_.at(client_.next(), [this] { carry_out(client_.tick(Clock::now())); });
+}
+
+// --- sockets
+
+// UDP to the client port, not a fragment: all else would wake us for nothing.
+static Result<> filter(int fd) {
+    constexpr uint32_t kProtocol = 9, kFlags = 6, kDestinationPort = 2;
+    std::array<sock_filter, 9> program{{
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, kProtocol),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, IPPROTO_UDP, 0, 6),
+        BPF_STMT(BPF_LD | BPF_H | BPF_ABS, kFlags),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x3fff, 4, 0),
+        BPF_STMT(BPF_LDX | BPF_B | BPF_MSH, 0),
+        BPF_STMT(BPF_LD | BPF_H | BPF_IND, kDestinationPort),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, kDhcpClientPort, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, kLargestPacket),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+    }};
+    sock_fprog described{.len = program.size(), .filter = program.data()};
+    if (::setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &described, sizeof described) < 0)
+        return errno_error("set the packet filter");
+    return {};
+}
+
+Result<> DhcpLink::take_socket(Fd fd, bool raw) {
+    auto watch = TRY(loop_.watch(fd.get(), EPOLLIN, [this](uint32_t) { readable(); }));
+    socket_watch_ = std::move(watch); // the old one goes before its descriptor does
+    socket_ = std::move(fd);
+    raw_ = raw;
+    return {};
+}
+
+static sockaddr_ll everybody(unsigned link) {
+    sockaddr_ll name{};
+    name.sll_family = AF_PACKET;
+    name.sll_protocol = htons(ETH_P_IP);
+    name.sll_ifindex = static_cast<int>(link);
+    name.sll_halen = ETH_ALEN;
+    for (size_t i = 0; i < ETH_ALEN; i++) name.sll_addr[i] = 0xff;
+    return name;
+}
+
+Result<> DhcpLink::open_packet_socket() {
+    if (socket_ && raw_) return {};
+    // No protocol yet: nothing arrives before the filter is there.
+    Fd fd(::socket(AF_PACKET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) return errno_error("open a packet socket (needs CAP_NET_RAW)");
+    TRY(filter(fd.get()));
+    auto name = everybody(card_.index);
+    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) < 0)
+        return errno_error("bind the packet socket");
+    return take_socket(std::move(fd), true);
+}
+
+static sockaddr_in internet_name(Ip4 address, uint16_t port) {
+    sockaddr_in name{};
+    name.sin_family = AF_INET;
+    name.sin_port = htons(port);
+    name.sin_addr.s_addr = htonl(address.value);
+    return name;
+}
+
+Result<> DhcpLink::open_udp_socket() {
+    if (socket_ && !raw_) return {};
+    Fd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) return errno_error("open a UDP socket");
+    int on = 1;
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_BROADCAST, &on, sizeof on);
+    if (::setsockopt(fd.get(), SOL_SOCKET, SO_BINDTODEVICE, card_.name.c_str(),
+                     static_cast<socklen_t>(card_.name.size())) < 0)
+        return errno_error(cat("bind a socket to ", card_.name));
+    // To no address: a refusal comes to everybody (RFC 2131 section 4.1). Ours is the card's only one, so
+    // that packets leave with it.
+    auto name = internet_name(Ip4{0}, kDhcpClientPort);
+    if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) < 0)
+        return errno_error(cat("bind to UDP port ", kDhcpClientPort));
+    return take_socket(std::move(fd), false);
+}
+
+Result<> DhcpLink::send(const DhcpSend& send) {
+    auto bytes = encode(send.message);
+    ssize_t sent = 0;
+    if (send.to) {
+        TRY(open_udp_socket());
+        auto name = internet_name(*send.to, kDhcpServerPort);
+        sent = ::sendto(socket_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<sockaddr*>(&name),
+                        sizeof name);
+    } else {
+        TRY(open_packet_socket());
+        auto packet = wrap_in_udp(Ip4{0}, Ip4{UINT32_MAX}, bytes);
+        auto name = everybody(card_.index);
+        sent = ::sendto(socket_.get(), packet.data(), packet.size(), 0, reinterpret_cast<sockaddr*>(&name),
+                        sizeof name);
+    }
+    if (sent < 0) return errno_error("send");
+    return {};
+}
+
+void DhcpLink::readable() {
+    std::array<std::byte, kLargestPacket> buffer;
+    for (int i = 0; i < kMessagesPerRound && socket_; i++) {
+        ssize_t count = ::recv(socket_.get(), buffer.data(), buffer.size(), 0);
+        if (count < 0) return; // nothing more, or an error that the next send meets again
+        std::span<const std::byte> bytes(buffer.data(), static_cast<size_t>(count));
+        if (raw_) {
+            auto packet = unwrap_from_udp(bytes);
+            if (!packet) continue;
+            bytes = packet->payload;
+        }
+        if (auto message = parse_dhcp(bytes)) carry_out(client_.receive(Clock::now(), *message));
+    }
+}
+
+} // namespace nullbox::egress

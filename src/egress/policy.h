@@ -1,0 +1,102 @@
+// What one agent may reach: its manifest's list, compiled once, asked for every name and every connection.
+// Pure: no system call, no state. Invariant: the last line of decide() is "deny".
+//
+// An entry without a port means ports 80 (HTTP) and 443 (TLS); `*.suffix` is one label or more below it
+// (docs/manifest.md). A name with a binding (a secret put into a header) is terminated, never spliced.
+#pragma once
+
+#include <optional>
+#include <span>
+#include <string>
+#include <variant>
+#include <vector>
+
+#include "egress/name.h"
+#include "egress/net/address.h"
+#include "egress/net/tap_link.h"
+
+namespace nullbox::egress {
+
+using Host = std::variant<HostName, IpAddress>;
+
+struct Destination {
+    Host host;
+    uint16_t port = 0;
+    std::string text() const; // "api.example.org:443", "[2001:db8::7]:443"
+    // "host" (port 443), "host:port", "address:port", "[address]:port".
+    static Result<Destination> parse(std::string_view text);
+};
+std::string host_text(const Host& host);
+
+// A secret that goes into one header of requests to one host, for the placeholder the agent has.
+struct Binding {
+    std::string secret;
+    HostName host;
+    std::string header;
+    std::string format; // "Bearer {secret}"
+    std::string placeholder;
+};
+
+enum class Mode : uint8_t {
+    Tls,       // spliced: TLS end to end, the server name is checked
+    Terminate, // TLS ends here; each request is checked and gets its secrets
+    Http,      // each request's Host is checked
+    Relay,     // bytes, for an entry that names its port
+};
+std::string_view mode_name(Mode mode);
+
+struct Decision {
+    bool allowed = false;
+    std::string rule; // the entry that allows it
+    Mode mode = Mode::Relay;
+    bool private_allowed = false;
+    std::string reason; // of a denial, for a person
+    std::string add;    // the manifest line that would allow it; empty if none would
+};
+
+struct NameDecision {
+    bool allowed = false;
+    bool by_wildcard = false;
+    std::string rule, reason, add;
+};
+
+class Policy {
+public:
+    struct Source {
+        std::vector<std::string> allow;         // manifest capabilities.network.allow
+        std::vector<std::string> allow_private; // names
+        std::vector<Binding> inject;
+    };
+    // An agent that may reach nothing.
+    Policy() = default;
+    static Result<Policy> compile(const Source& source);
+
+    // Whether the name may be looked up at all: some entry names it, whatever the port.
+    NameDecision decide_name(const HostName& name) const;
+    Decision decide(const Destination& destination) const;
+    std::vector<const Binding*> bindings(const HostName& host) const;
+    // The IPv4 "address:port" entries. Guests speak IPv4; an IPv6 host is reached by its name.
+    std::vector<Endpoint4> literals() const;
+    size_t rules() const { return rules_.size(); }
+
+private:
+    struct Rule {
+        std::string text;
+        std::optional<HostName> name; // exact, or the suffix
+        bool wildcard = false;
+        std::optional<IpAddress> address;
+        std::optional<uint16_t> port;
+        bool covers(const HostName& host) const;
+    };
+    static Result<Rule> compile_rule(const std::string& text);
+    const Rule* find(const Destination& destination) const;
+    Decision allow(const Rule& rule, const Destination& destination) const;
+    Decision deny(const Destination& destination) const;
+    bool private_allowed(const Host& host) const;
+
+    std::vector<Rule> rules_;
+    std::vector<HostName> private_;
+    std::vector<Binding> bindings_;
+};
+
+} // namespace nullbox::egress

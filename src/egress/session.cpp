@@ -1,0 +1,254 @@
+#include "egress/session.h"
+
+#include <algorithm>
+
+#include "base/text.h"
+#include "egress/address_class.h"
+#include "egress/http_relay.h"
+#include "egress/upstream.h"
+
+namespace nullbox::egress {
+
+constexpr size_t kPumpBytes = size_t{32} << 10;
+constexpr size_t kMaxDialled = 4; // addresses of one name
+constexpr auto kFirstBytesTime = std::chrono::seconds(2);
+constexpr auto kLingerTime = std::chrono::seconds(2);
+constexpr size_t kMaxLingerBytes = size_t{1} << 20;
+
+Session::Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client)
+    : setup_(std::move(setup)), flow_(std::move(flow)),
+      decision_(flow_.agent->policy.decide(flow_.destination)),
+      client_(std::move(client), deadline_, client_traffic_) {
+    flow_.agent->open_connections++;
+    deadline_.limit(setup_->times.hello);
+}
+
+Session::~Session() {
+    auto& agent = *flow_.agent;
+    agent.open_connections--;
+    agent.counters.bytes_up += server_traffic_.sent;
+    agent.counters.bytes_down += server_traffic_.received;
+}
+
+void Session::close() {
+    client_.close();
+    if (server_) server_->close();
+}
+
+void Session::close_if_late() {
+    if (Clock::now() > deadline_.at || !flow_.agent->attached) close();
+}
+
+void Session::record(const Refusal& refusal) {
+    if (refusal.verdict == Verdict::Denied) flow_.agent->counters.connections_denied++;
+    setup_->records.add({.agent = agent().name,
+                         .kind = refusal.kind,
+                         .verdict = refusal.verdict,
+                         .name = host_text(destination().host),
+                         .address = address_,
+                         .port = destination().port,
+                         .rule = decision_.rule,
+                         .reason = printable(refusal.reason, 512),
+                         .add = refusal.add});
+}
+
+void Session::record_allowed(const IpAddress& address) {
+    address_ = address.text();
+    if (std::exchange(recorded_, true)) return;
+    flow_.agent->counters.connections++;
+    setup_->records.add({.agent = agent().name,
+                         .kind = RecordKind::Connection,
+                         .verdict = Verdict::Allowed,
+                         .name = host_text(destination().host),
+                         .address = address_,
+                         .port = destination().port,
+                         .rule = decision_.rule});
+}
+
+Task<void> Session::run() {
+    auto self = shared_from_this();
+    co_await serve();
+    if (recorded_)
+        setup_->records.add({.agent = agent().name,
+                             .kind = RecordKind::Connection,
+                             .verdict = Verdict::Ended,
+                             .name = host_text(destination().host),
+                             .address = address_,
+                             .port = destination().port,
+                             .rule = decision_.rule,
+                             .bytes_up = server_traffic_.sent,
+                             .bytes_down = server_traffic_.received});
+    close();
+}
+
+Task<void> Session::serve() {
+    if (!decision_.allowed) {
+        auto bytes = co_await first_bytes(kFirstBytesTime);
+        co_return co_await refuse({.reason = decision_.reason, .add = decision_.add}, bytes);
+    }
+    switch (decision_.mode) {
+    case Mode::Tls:
+        co_return co_await serve_tls({});
+    case Mode::Terminate:
+        co_return co_await serve_terminated();
+    case Mode::Http:
+        co_return co_await serve_http();
+    case Mode::Relay:
+        co_return co_await serve_relay();
+    }
+}
+
+// What the client says first, if it says it soon.
+Task<std::string> Session::first_bytes(Clock::duration time) {
+    deadline_.limit(time);
+    std::string bytes(4096, '\0');
+    auto waiting = std::make_shared<asio::steady_timer>(client_.socket().get_executor(), time);
+    waiting->async_wait([self = shared_from_this(), waiting](const ErrorCode& code) {
+        ErrorCode ignored;
+        if (!code) self->client_.socket().cancel(ignored);
+    });
+    auto count = co_await client_.read(bytes);
+    waiting->cancel();
+    bytes.resize(count ? *count : 0);
+    co_return bytes;
+}
+
+Task<void> Session::linger() {
+    deadline_.limit(kLingerTime);
+    co_await client_.end();
+    std::string bytes(4096, '\0');
+    for (size_t most = kMaxLingerBytes / bytes.size(); most > 0; most--) {
+        auto count = co_await client_.read(bytes);
+        if (!count || *count == 0) co_return;
+    }
+}
+
+Task<void> Session::refuse(Refusal refusal, std::string_view first_bytes) {
+    record(refusal);
+    std::string answer;
+    if (first_bytes.starts_with('\x16'))
+        answer = alert_record(refusal.alert);
+    else if (!first_bytes.empty() && first_bytes[0] >= 'A' && first_bytes[0] <= 'Z')
+        answer = refusal_answer(*this, refusal);
+    if (answer.empty()) co_return client_.reset();
+    deadline_.limit(kLingerTime);
+    if (co_await client_.write(answer)) co_await linger();
+}
+
+Task<Result<std::vector<IpAddress>>> Session::addresses() {
+    if (const auto* address = std::get_if<IpAddress>(&destination().host)) co_return std::vector{*address};
+    co_return co_await setup_->upstream.lookup(std::get<HostName>(destination().host));
+}
+
+Task<Result<>> Session::connect_to(const IpAddress& address) {
+    auto executor = client_.socket().get_executor();
+    server_ = std::make_unique<TcpStream>(tcp::socket(executor), deadline_, server_traffic_);
+    auto timer = std::make_shared<asio::steady_timer>(executor, setup_->times.connect);
+    timer->async_wait([self = shared_from_this(), timer, which = server_.get()](const ErrorCode& code) {
+        if (!code && self->server_.get() == which) which->close();
+    });
+    auto [code] =
+        co_await server_->socket().async_connect(setup_->route(address, destination().port), kAwait);
+    timer->cancel();
+    if (code) co_return asio_error(code, cat("connect to ", address.text(), " port ", destination().port));
+    if (!server_->socket().is_open())
+        co_return errno_error(ETIMEDOUT, cat("connect to ", address.text(), " port ", destination().port));
+    ErrorCode ignored;
+    server_->socket().set_option(tcp::no_delay(true), ignored);
+    co_return Result<>();
+}
+
+Task<std::expected<void, Refusal>> Session::dial() {
+    deadline_.limit(setup_->times.dial);
+    auto failed = [](std::string reason) {
+        return std::unexpected(Refusal{.verdict = Verdict::Failed,
+                                       .reason = std::move(reason),
+                                       .status = 502,
+                                       .alert = Alert::InternalError});
+    };
+    auto found = co_await addresses();
+    if (!found) co_return failed(found.error().message);
+    std::optional<Refusal> refused;
+    std::string said = "no address";
+    size_t tried = 0;
+    for (const auto& address : *found) {
+        auto check = may_dial(address, decision_.private_allowed, setup_->own_addresses());
+        if (!check.allowed) {
+            auto host = host_text(destination().host);
+            address_ = address.text();
+            refused =
+                Refusal{.reason = cat(host, " is at ", address_, ", ", describe(check.kind)),
+                        .add = can_be_opened(check.kind) ? cat("allow_private = [\"", host, "\"]") : ""};
+            continue;
+        }
+        if (tried++ == kMaxDialled) break;
+        auto connected = co_await connect_to(address);
+        if (connected) {
+            record_allowed(address);
+            deadline_.keep(setup_->times.idle);
+            co_return std::expected<void, Refusal>();
+        }
+        said = connected.error().message;
+        if (!client_.socket().is_open()) break; // we are being closed
+    }
+    server_.reset();
+    if (refused && tried == 0) co_return std::unexpected(*refused);
+    co_return failed(said);
+}
+
+// One way. False: it broke, the other way is of no use either.
+Task<bool> Session::pump(ByteStream& from, ByteStream& to, Scrubber* through) {
+    std::vector<char> buffer(kPumpBytes);
+    for (;;) {
+        auto count = co_await from.read(buffer);
+        if (!count) co_return false;
+        std::string_view bytes(buffer.data(), *count);
+        std::string scrubbed;
+        if (through) bytes = scrubbed = *count == 0 ? through->finish() : through->feed(bytes);
+        if (!bytes.empty())
+            if (auto sent = co_await to.write(bytes); !sent) co_return false;
+        if (*count > 0) continue;
+        co_await to.end();
+        co_return true;
+    }
+}
+
+Task<void> Session::relay(ByteStream& client, ByteStream& server, Scrubber* server_sends) {
+    deadline_.keep(setup_->times.idle);
+    auto executor = client_.socket().get_executor();
+    asio::steady_timer other(executor, asio::steady_timer::time_point::max());
+    bool down_ended = false;
+    // What it refers to lives until it has ended: this coroutine waits for it.
+    asio::co_spawn(
+        executor,
+        [&, self = shared_from_this()]() -> Task<void> {
+            if (!co_await self->pump(server, client, server_sends)) self->close();
+            down_ended = true;
+            other.cancel();
+        },
+        asio::detached);
+    if (!co_await pump(client, server, nullptr)) close();
+    while (!down_ended) (void)co_await other.async_wait(kAwait);
+}
+
+std::string refusal_answer(const Session& session, const Refusal& refusal, bool keep_body) {
+    std::string text =
+        cat("NullBox: this request of agent ", session.agent().name, " to ", session.destination().text(),
+            refusal.verdict == Verdict::Denied ? " is not allowed.\n" : " could not be carried out.\n",
+            "Reason: ", refusal.reason, "\n");
+    if (!refusal.add.empty())
+        text += cat("An operator allows it with this line in the manifest, under [capabilities.network]: ",
+                    refusal.add, "\n");
+    auto status = refusal.status;
+    std::string_view phrase = status == 403   ? "Forbidden"
+                              : status == 400 ? "Bad Request"
+                              : status == 502 ? "Bad Gateway"
+                              : status == 503 ? "Service Unavailable"
+                                              : "Refused";
+    return cat("HTTP/1.1 ", status, " ", phrase,
+               "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ", text.size(),
+               "\r\nConnection: close\r\n", status == 503 ? "Retry-After: 10\r\n" : "",
+               "Cache-Control: no-store\r\nServer: NullBox\r\n\r\n", keep_body ? text : std::string());
+}
+
+} // namespace nullbox::egress

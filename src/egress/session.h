@@ -1,0 +1,85 @@
+// One connection of an agent: from the first byte to the last, in whichever mode its destination has.
+// Internal to the proxy.
+#pragma once
+
+#include <expected>
+#include <memory>
+#include <optional>
+
+#include "egress/client_hello.h"
+#include "egress/proxy.h"
+#include "egress/scrubber.h"
+#include "egress/stream.h"
+
+namespace nullbox::egress {
+
+// Why a connection or a request does not go on, in all the forms that somebody will ask for.
+struct Refusal {
+    Verdict verdict = Verdict::Denied; // Failed: allowed, but it could not be done
+    std::string reason;
+    std::string add;       // the manifest line that would allow it
+    unsigned status = 403; // for HTTP
+    Alert alert = Alert::AccessDenied;
+    RecordKind kind = RecordKind::Connection;
+};
+
+class Session : public std::enable_shared_from_this<Session> {
+public:
+    Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client);
+    ~Session();
+    Task<void> run();
+    void close();
+    void close_if_late();
+
+    // For the parts in their own files.
+    const Agent& agent() const { return *flow_.agent; }
+    const Destination& destination() const { return flow_.destination; }
+    const Decision& decision() const { return decision_; }
+    ProxySetup& setup() { return *setup_; }
+    Deadline& deadline() { return deadline_; }
+    TcpStream& client() { return client_; }
+    TcpStream& server() { return *server_; }
+    void close_server() { server_.reset(); }
+    void record(const Refusal& refusal);
+
+    // Connects to the destination: looked up, checked, dialled. server() is there afterwards.
+    Task<std::expected<void, Refusal>> dial();
+    // Both ways, until both have ended. server_sends: what the server sends goes through it.
+    Task<void> relay(ByteStream& client, ByteStream& server, Scrubber* server_sends = nullptr);
+    // Records, and tells the agent in the protocol that its first bytes seem to be of.
+    Task<void> refuse(Refusal refusal, std::string_view first_bytes);
+    // Ends the sending side and waits a little for the peer, so that it reads what was sent.
+    Task<void> linger();
+
+private:
+    Task<void> serve();
+    Task<void> serve_tls(std::string received);
+    Task<void> serve_terminated();
+    Task<void> serve_http();
+    Task<void> serve_relay();
+    Task<std::optional<Refusal>> forward_hello(std::string& bytes);
+    Task<std::optional<Refusal>> forward_second_hello(std::string& bytes);
+    Task<Result<ClientHello>> read_hello(std::string& bytes);
+    std::optional<Refusal> check_hello(const Result<ClientHello>& hello) const;
+    Task<std::string> first_bytes(Clock::duration time);
+    Task<Result<std::vector<IpAddress>>> addresses();
+    Task<Result<>> connect_to(const IpAddress& address);
+    Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
+    Task<bool> client_speaks_first();
+    void record_allowed(const IpAddress& address);
+
+    std::shared_ptr<ProxySetup> setup_;
+    Flow flow_;
+    Decision decision_;
+    Deadline deadline_;
+    Traffic client_traffic_, server_traffic_;
+    TcpStream client_;
+    std::unique_ptr<TcpStream> server_;
+    bool recorded_ = false;
+    std::string address_; // dialled last
+};
+
+// The text that a refused HTTP client is shown, and the whole answer with it.
+std::string refusal_answer(const Session& session, const Refusal& refusal, bool keep_body = true);
+
+} // namespace nullbox::egress

@@ -1,0 +1,210 @@
+#include "egress/stream.h"
+
+#include <boost/asio/write.hpp>
+#include <memory>
+#include <openssl/err.h>
+#include <openssl/ssl.h>
+#include <openssl/x509v3.h>
+
+#include "base/text.h"
+
+namespace nullbox::egress {
+
+constexpr size_t kTlsRecordBytes = (size_t{16} << 10) + 512;
+constexpr size_t kFillBytes = size_t{16} << 10;
+
+asio::ip::address to_asio(const IpAddress& address) {
+    if (address.v6) return asio::ip::address_v6(address.bytes);
+    return asio::ip::address_v4({address.bytes[0], address.bytes[1], address.bytes[2], address.bytes[3]});
+}
+
+IpAddress from_asio(const asio::ip::address& address) {
+    IpAddress out{.v6 = address.is_v6()};
+    if (out.v6)
+        out.bytes = address.to_v6().to_bytes();
+    else
+        std::ranges::copy(address.to_v4().to_bytes(), out.bytes.begin());
+    return out;
+}
+
+Task<Result<size_t>> TcpStream::read(std::span<char> into) {
+    auto [code, count] = co_await socket_.async_read_some(asio::buffer(into.data(), into.size()), kAwait);
+    if (code == asio::error::eof) co_return size_t{0};
+    if (code) co_return asio_error(code, "receive");
+    deadline_.touch();
+    traffic_.received += count;
+    co_return count;
+}
+
+Task<Result<>> TcpStream::write(std::string_view bytes) {
+    while (!bytes.empty()) {
+        auto [code, count] =
+            co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kAwait);
+        if (code) co_return asio_error(code, "send");
+        bytes.remove_prefix(count);
+        traffic_.sent += count;
+        deadline_.touch();
+    }
+    co_return Result<>();
+}
+
+Task<void> TcpStream::end() {
+    ErrorCode ignored;
+    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    co_return;
+}
+
+void TcpStream::close() {
+    ErrorCode ignored;
+    socket_.close(ignored);
+}
+
+void TcpStream::reset() {
+    ErrorCode ignored;
+    socket_.set_option(asio::socket_base::linger(true, 0), ignored);
+    socket_.close(ignored);
+}
+
+Result<std::unique_ptr<TlsStream>> TlsStream::make(SSL_CTX* context, TcpStream& lower,
+                                                   std::string_view received) {
+    SSL* ssl = SSL_new(context);
+    if (!ssl) return error("TLS: out of memory");
+    std::unique_ptr<TlsStream> stream(new TlsStream(ssl, lower));
+    BIO* in = BIO_new(BIO_s_mem());
+    BIO* out = BIO_new(BIO_s_mem());
+    if (!in || !out) {
+        BIO_free(in);
+        BIO_free(out);
+        return error("TLS: out of memory");
+    }
+    SSL_set_bio(ssl, in, out);
+    if (!received.empty() && BIO_write(in, received.data(), static_cast<int>(received.size())) <= 0)
+        return error("TLS: out of memory");
+    return stream;
+}
+
+TlsStream::TlsStream(SSL* ssl, TcpStream& lower)
+    : ssl_(ssl), lower_(lower), flushed_(lower.socket().get_executor()) {}
+
+TlsStream::~TlsStream() { SSL_free(ssl_); }
+
+Error TlsStream::failure(std::string_view what) const {
+    auto verify = SSL_get_verify_result(ssl_);
+    unsigned long code = ERR_get_error();
+    ERR_clear_error();
+    if (!SSL_is_server(ssl_) && verify != X509_V_OK)
+        return error(
+            cat(what, ": the server's certificate is not accepted: ", X509_verify_cert_error_string(verify)));
+    const char* reason = code ? ERR_reason_error_string(code) : nullptr;
+    return error(cat(what, ": ", reason ? reason : "the connection ended"));
+}
+
+// Sends what OpenSSL wants sent. Reader and writer may both come here: the bytes keep their order.
+Task<Result<>> TlsStream::flush() {
+    while (flushing_) {
+        flushed_.expires_at(asio::steady_timer::time_point::max());
+        co_await flushed_.async_wait(kAwait);
+    }
+    flushing_ = true;
+    Result<> sent;
+    std::string bytes;
+    while (sent.has_value() && BIO_ctrl_pending(SSL_get_wbio(ssl_)) > 0) {
+        bytes.resize(BIO_ctrl_pending(SSL_get_wbio(ssl_)));
+        BIO_read(SSL_get_wbio(ssl_), bytes.data(), static_cast<int>(bytes.size()));
+        sent = co_await lower_.write(bytes);
+    }
+    flushing_ = false;
+    flushed_.cancel();
+    co_return sent;
+}
+
+// False: the lower stream ended.
+Task<Result<bool>> TlsStream::receive() {
+    char bytes[kTlsRecordBytes];
+    auto count = co_await lower_.read(bytes);
+    if (!count) co_return count.error();
+    if (*count > 0 && BIO_write(SSL_get_rbio(ssl_), bytes, static_cast<int>(*count)) <= 0)
+        co_return error("TLS: out of memory");
+    co_return *count > 0;
+}
+
+Task<Result<>> TlsStream::handshake() {
+    for (;;) {
+        ERR_clear_error();
+        int done = SSL_do_handshake(ssl_);
+        int want = SSL_get_error(ssl_, done);
+        auto failed = done != 1 && want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE;
+        auto why = failed ? failure("TLS handshake") : Error{};
+        auto sent = co_await flush(); // an alert too
+        if (failed) co_return why;
+        if (!sent) co_return sent;
+        if (done == 1) co_return Result<>();
+        auto more = co_await receive();
+        if (!more) co_return more.error();
+        if (!*more) co_return error("TLS handshake: the connection ended in the middle");
+    }
+}
+
+Task<Result<>> TlsStream::accept() {
+    SSL_set_accept_state(ssl_);
+    return handshake();
+}
+
+Task<Result<>> TlsStream::connect(const std::string& host) {
+    SSL_set_connect_state(ssl_);
+    SSL_set_hostflags(ssl_, X509_CHECK_FLAG_NO_PARTIAL_WILDCARDS);
+    if (SSL_set1_host(ssl_, host.c_str()) != 1 || SSL_set_tlsext_host_name(ssl_, host.c_str()) != 1)
+        co_return error("TLS: the host name is not accepted");
+    SSL_set_verify(ssl_, SSL_VERIFY_PEER, nullptr);
+    co_return co_await handshake();
+}
+
+std::string TlsStream::server_name() const {
+    const char* name = SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name);
+    return name ? name : "";
+}
+
+Task<Result<size_t>> TlsStream::read(std::span<char> into) {
+    for (;;) {
+        ERR_clear_error();
+        int count = SSL_read(ssl_, into.data(), static_cast<int>(into.size()));
+        int want = SSL_get_error(ssl_, count);
+        if (count > 0) co_return static_cast<size_t>(count);
+        if (want == SSL_ERROR_ZERO_RETURN) co_return size_t{0};
+        if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) co_return failure("TLS");
+        if (auto sent = co_await flush(); !sent) co_return sent.error();
+        auto more = co_await receive();
+        if (!more) co_return more.error();
+        // Without a close_notify somebody may have cut the stream short.
+        if (!*more) co_return error("TLS: the connection ended without an orderly end");
+    }
+}
+
+Task<Result<>> TlsStream::write(std::string_view bytes) {
+    while (!bytes.empty()) {
+        ERR_clear_error();
+        int count = SSL_write(ssl_, bytes.data(), static_cast<int>(std::min(bytes.size(), size_t{16} << 10)));
+        if (count <= 0) co_return failure("TLS"); // memory always has room; nothing waits here
+        bytes.remove_prefix(static_cast<size_t>(count));
+        if (auto sent = co_await flush(); !sent) co_return sent;
+    }
+    co_return Result<>();
+}
+
+Task<void> TlsStream::end() {
+    ERR_clear_error();
+    SSL_shutdown(ssl_);
+    (void)co_await flush();
+    co_await lower_.end();
+}
+
+Task<Result<bool>> BufferedReader::fill() {
+    size_t held = bytes_.size();
+    bytes_.resize(held + kFillBytes);
+    auto count = co_await stream_.read({bytes_.data() + held, kFillBytes});
+    bytes_.resize(held + (count ? *count : 0));
+    if (!count) co_return count.error();
+    co_return *count > 0;
+}
+
+} // namespace nullbox::egress

@@ -1,0 +1,108 @@
+// Byte streams of a proxied connection: TCP, and TLS on top of it, behind one interface, so that what is done
+// to HTTP is written once. Internal; one thread.
+#pragma once
+
+#include <openssl/types.h>
+#include <span>
+
+#include "base/loop.h" // Clock
+#include "egress/async.h"
+
+namespace nullbox::egress {
+
+// When a connection is to be closed for being idle. Whoever sweeps the connections looks at it.
+struct Deadline {
+    Clock::time_point at = Clock::now();
+    Clock::duration idle{};
+    // In this time from now, whatever happens.
+    void limit(Clock::duration time) {
+        idle = {};
+        at = Clock::now() + time;
+    }
+    // In this time after the last byte that went through.
+    void keep(Clock::duration time) {
+        idle = time;
+        at = Clock::now() + time;
+    }
+    void touch() {
+        if (idle != Clock::duration{}) at = Clock::now() + idle;
+    }
+};
+
+struct Traffic {
+    uint64_t sent = 0, received = 0;
+};
+
+class ByteStream {
+public:
+    virtual ~ByteStream() = default;
+    // At least one byte; 0: the peer sends no more. One read at a time.
+    virtual Task<Result<size_t>> read(std::span<char> into) = 0;
+    // All of it. One write at a time; a read may go on beside it.
+    virtual Task<Result<>> write(std::string_view bytes) = 0;
+    // We send no more; the peer may.
+    virtual Task<void> end() = 0;
+};
+
+class TcpStream final : public ByteStream {
+public:
+    TcpStream(tcp::socket socket, Deadline& deadline, Traffic& traffic)
+        : socket_(std::move(socket)), deadline_(deadline), traffic_(traffic) {}
+    Task<Result<size_t>> read(std::span<char> into) override;
+    Task<Result<>> write(std::string_view bytes) override;
+    Task<void> end() override;
+    void close();
+    void reset(); // the peer sees RST, not an orderly end
+    tcp::socket& socket() { return socket_; }
+
+private:
+    tcp::socket socket_;
+    Deadline& deadline_;
+    Traffic& traffic_;
+};
+
+// TLS by OpenSSL over memory: what it wants to send and receive goes through the lower stream here.
+class TlsStream final : public ByteStream {
+public:
+    // received: bytes of the lower stream that were read already. The lower stream and the context must
+    // outlive this.
+    static Result<std::unique_ptr<TlsStream>> make(SSL_CTX* context, TcpStream& lower,
+                                                   std::string_view received = {});
+    ~TlsStream() override;
+    Task<Result<>> accept();
+    // Verifies the peer's chain, and that its certificate is of this host.
+    Task<Result<>> connect(const std::string& host);
+    std::string server_name() const; // that the client asked for; after accept()
+
+    Task<Result<size_t>> read(std::span<char> into) override;
+    Task<Result<>> write(std::string_view bytes) override;
+    Task<void> end() override;
+
+private:
+    TlsStream(SSL* ssl, TcpStream& lower);
+    Task<Result<>> handshake();
+    Task<Result<>> flush();
+    Task<Result<bool>> receive();
+    Error failure(std::string_view what) const;
+
+    SSL* ssl_;
+    TcpStream& lower_;
+    asio::steady_timer flushed_; // cancelled when flushing_ ends
+    bool flushing_ = false;
+};
+
+// Reads a stream in pieces of what the reader wants, with what was read ahead kept.
+class BufferedReader {
+public:
+    explicit BufferedReader(ByteStream& stream) : stream_(stream) {}
+    std::string& bytes() { return bytes_; }
+    void take(size_t count) { bytes_.erase(0, count); }
+    // Adds what comes; false: nothing comes any more.
+    Task<Result<bool>> fill();
+
+private:
+    ByteStream& stream_;
+    std::string bytes_;
+};
+
+} // namespace nullbox::egress

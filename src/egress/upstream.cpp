@@ -1,0 +1,162 @@
+#include "egress/upstream.h"
+
+#include <algorithm>
+#include <boost/asio/read.hpp>
+#include <boost/asio/write.hpp>
+#include <openssl/rand.h>
+
+#include "base/text.h"
+
+namespace nullbox::egress {
+
+constexpr size_t kMaxCached = 512;
+constexpr uint32_t kLeastTtl_s = 5, kMostTtl_s = 300;
+constexpr size_t kMaxServers = 4;
+constexpr size_t kMaxAddresses = 16;
+
+Upstream::Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers,
+                   Options options)
+    : context_(context), servers_(std::move(servers)), options_(options) {}
+
+// A question that nobody off the path can answer: a random id, and a bit of chance in each letter.
+static Result<dns::UpstreamQuestion> random_question(const HostName& name, uint16_t type) {
+    std::array<unsigned char, 2 + 32> random{};
+    if (RAND_bytes(random.data(), random.size()) != 1) return error("no random numbers to be had");
+    dns::UpstreamQuestion question{
+        .id = static_cast<uint16_t>(random[0] << 8 | random[1]), .spelling = name.text(), .type = type};
+    for (size_t i = 0; i < question.spelling.size(); i++) {
+        char& c = question.spelling[i];
+        if (c >= 'a' && c <= 'z' && (random[2 + i / 8 % 32] >> (i % 8) & 1))
+            c = static_cast<char>(c - ('a' - 'A'));
+    }
+    return question;
+}
+
+// Closes the socket when time is up; the socket lives as long as the timer may fire.
+template <typename Socket>
+static void close_in_time(asio::steady_timer& timer, const std::shared_ptr<Socket>& socket,
+                          std::chrono::milliseconds time) {
+    timer.expires_after(time);
+    timer.async_wait([socket](const ErrorCode& code) {
+        ErrorCode ignored;
+        if (!code) socket->close(ignored);
+    });
+}
+
+Task<Result<std::vector<std::byte>>> Upstream::exchange_udp(udp::endpoint server,
+                                                            const dns::UpstreamQuestion& question) {
+    auto socket = std::make_shared<udp::socket>(context_);
+    asio::steady_timer timer(context_);
+    ErrorCode code;
+    socket->open(server.protocol(), code);
+    if (!code) socket->connect(server, code); // only its datagrams arrive
+    auto query = dns::encode(question);
+    if (!code) socket->send(asio::buffer(query), 0, code);
+    if (code) co_return asio_error(code, "send");
+    close_in_time(timer, socket, options_.timeout);
+    std::vector<std::byte> message(4096);
+    for (;;) {
+        auto [failed, count] = co_await socket->async_receive(asio::buffer(message), kAwait);
+        if (!socket->is_open()) co_return errno_error(ETIMEDOUT, "no answer");
+        if (failed) co_return asio_error(failed, "receive");
+        std::span datagram(message.data(), count);
+        if (!dns::parse_answer(datagram, question))
+            continue; // forged, late or broken: the right one may come
+        timer.cancel();
+        co_return std::vector<std::byte>(datagram.begin(), datagram.end());
+    }
+}
+
+Task<Result<std::vector<std::byte>>> Upstream::exchange_tcp(tcp::endpoint server,
+                                                            const dns::UpstreamQuestion& question) {
+    auto socket = std::make_shared<tcp::socket>(context_);
+    asio::steady_timer timer(context_);
+    close_in_time(timer, socket, options_.timeout);
+    auto [unconnected] = co_await socket->async_connect(server, kAwait);
+    if (unconnected) co_return asio_error(unconnected, "connect");
+    auto query = dns::encode(question);
+    std::array<std::byte, 2> size{std::byte(query.size() >> 8), std::byte(query.size() & 0xff)};
+    query.insert(query.begin(), size.begin(), size.end());
+    auto [unsent, sent] = co_await asio::async_write(*socket, asio::buffer(query), kAwait);
+    if (unsent) co_return asio_error(unsent, "send");
+    auto [no_size, size_read] = co_await asio::async_read(*socket, asio::buffer(size), kAwait);
+    if (no_size) co_return asio_error(no_size, "receive");
+    std::vector<std::byte> message(size_t(size[0]) << 8 | size_t(size[1]));
+    auto [no_message, read] = co_await asio::async_read(*socket, asio::buffer(message), kAwait);
+    if (no_message) co_return asio_error(no_message, "receive");
+    timer.cancel();
+    co_return message;
+}
+
+Task<Result<dns::UpstreamAnswer>> Upstream::ask_server(IpAddress server, const HostName& name, uint16_t type,
+                                                       bool by_tcp) {
+    auto question = random_question(name, type);
+    if (!question) co_return question.error();
+    if (!by_tcp) {
+        auto message = co_await exchange_udp({to_asio(server), options_.port}, *question);
+        if (!message) co_return message.error();
+        auto answer = dns::parse_answer(*message, *question);
+        if (!answer || !answer->truncated) co_return answer;
+    }
+    auto message = co_await exchange_tcp({to_asio(server), options_.port}, *question);
+    if (!message) co_return message.error();
+    co_return dns::parse_answer(*message, *question);
+}
+
+// Each server in turn, by UDP; then by TCP, for a network that loses our datagrams or a server that does not
+// keep the letters' case.
+Task<Result<dns::UpstreamAnswer>> Upstream::ask(const HostName& name, uint16_t type) {
+    auto servers = servers_();
+    if (servers.empty())
+        co_return error("this box has no DNS server: none by DHCP, and no dns_servers in its configuration");
+    if (servers.size() > kMaxServers) servers.resize(kMaxServers);
+    std::string said;
+    for (bool by_tcp : {false, true})
+        for (const auto& server : servers) {
+            auto answer = co_await ask_server(server, name, type, by_tcp);
+            if (!answer) {
+                said = cat("DNS server ", server.text(), ": ", answer.error().message);
+            } else if (answer->rcode == dns::Rcode::NoError || answer->rcode == dns::Rcode::NxDomain) {
+                co_return answer;
+            } else {
+                said = cat("DNS server ", server.text(), " answers with error ",
+                           static_cast<unsigned>(answer->rcode));
+            }
+        }
+    co_return error(cat("look up ", name.text(), ": ", said));
+}
+
+void Upstream::remember(const HostName& name, const Result<std::vector<IpAddress>>& addresses,
+                        uint32_t ttl_s) {
+    auto now = Clock::now();
+    if (cache_.size() >= kMaxCached)
+        std::erase_if(cache_, [&](auto& entry) { return entry.second.until <= now; });
+    if (cache_.size() >= kMaxCached) cache_.clear();
+    auto until = now + std::chrono::seconds(std::clamp(ttl_s, kLeastTtl_s, kMostTtl_s));
+    cache_.insert_or_assign(name, Cached{addresses, until});
+}
+
+Task<Result<std::vector<IpAddress>>> Upstream::lookup(HostName name) {
+    if (auto cached = cache_.find(name); cached != cache_.end() && Clock::now() < cached->second.until)
+        co_return cached->second.addresses;
+    for (uint16_t type : {dns::kTypeA, dns::kTypeAaaa}) {
+        auto answer = co_await ask(name, type);
+        if (!answer) co_return answer.error();
+        if (answer->rcode == dns::Rcode::NxDomain) {
+            Result<std::vector<IpAddress>> none =
+                error(cat("there is no host ", name.text(), " (DNS says so)"));
+            remember(name, none, 0);
+            co_return none;
+        }
+        if (answer->addresses.empty()) continue;
+        if (answer->addresses.size() > kMaxAddresses) answer->addresses.resize(kMaxAddresses);
+        Result<std::vector<IpAddress>> found = std::move(answer->addresses);
+        remember(name, found, answer->ttl_s);
+        co_return found;
+    }
+    Result<std::vector<IpAddress>> none = error(cat(name.text(), " has no address (DNS says so)"));
+    remember(name, none, 0);
+    co_return none;
+}
+
+} // namespace nullbox::egress
