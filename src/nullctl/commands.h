@@ -1,0 +1,91 @@
+// The commands, one function each; which words on the command line lead to them is in command_line.cpp.
+#pragma once
+
+#include <optional>
+
+#include "nullctl/tool.h"
+
+namespace nullbox::nullctl {
+
+// boxes.cpp: what is kept here, and the box as a whole.
+Result<> keygen(Tool& tool, const std::string& operator_name, const std::string& role);
+Result<> box_add(Tool& tool, const std::string& name, const std::string& address,
+                 const std::string& fingerprint);
+Result<> box_list(Tool& tool);
+Result<> box_remove(Tool& tool, const std::string& name);
+Result<> status(Tool& tool);
+Result<> logs(Tool& tool, const std::string& service, int64_t lines, bool follow);
+Result<> reboot(Tool& tool, bool power_off, const std::string& reason, bool yes);
+
+// deploy.cpp
+struct DeployOptions {
+    std::string folder;
+    bool yes = false, start = true;
+};
+Result<> agent_deploy(Tool& tool, const DeployOptions& options);
+Result<> image_import(Tool& tool, const std::string& file, const std::string& name);
+
+// agents.cpp
+Result<> agent_list(Tool& tool);
+Result<> agent_inspect(Tool& tool, const std::string& name);
+Result<> agent_start(Tool& tool, const std::string& name);
+Result<> agent_stop(Tool& tool, const std::string& name, int64_t grace_ms);
+Result<> agent_restart(Tool& tool, const std::string& name);
+Result<> agent_remove(Tool& tool, const std::string& name, bool yes);
+Result<> agent_logs(Tool& tool, const std::string& name, int64_t lines, bool follow);
+
+// vault.cpp
+Result<> vault_init(Tool& tool, const std::string& kdf);
+Result<> vault_unlock(Tool& tool);
+Result<> vault_lock(Tool& tool);
+Result<> vault_passphrase(Tool& tool);
+Result<> vault_status(Tool& tool);
+Result<> vault_uses(Tool& tool, int64_t lines, bool follow);
+Result<> vault_set(Tool& tool, const std::string& name);
+Result<> vault_list(Tool& tool);
+Result<> vault_delete(Tool& tool, const std::string& name, bool yes);
+struct GrantOptions {
+    std::string secret, agent, host, header, format;
+    bool exposed = false;
+};
+Result<> vault_grant(Tool& tool, const GrantOptions& options);
+Result<> vault_revoke(Tool& tool, const std::string& secret, const std::string& agent);
+// Makes the vault's grants to the agent those, and no others.
+Result<> settle_grants(Tool& tool, const std::string& agent, const std::vector<GrantOptions>& wanted);
+// Fails, before anything has happened, if a secret could not be granted.
+Result<> check_secrets(Tool& tool, const std::vector<GrantOptions>& wanted);
+
+// egress.cpp
+struct RecordOptions {
+    bool all = false; // else denials only
+    std::string agent;
+    int64_t lines = 100;
+    bool follow = false;
+};
+Result<> egress_records(Tool& tool, const RecordOptions& options);
+Result<> egress_explain(Tool& tool, const std::string& agent, const std::string& destination);
+Result<> egress_status(Tool& tool);
+
+// memory.cpp
+struct PutOptions {
+    std::string space, key, value;
+    std::optional<std::string> if_head; // "": only if there is none
+    bool from_stdin = false, text = false;
+};
+Result<> memory_put(Tool& tool, const PutOptions& options);
+Result<> memory_get(Tool& tool, const std::string& space, const std::string& key);
+Result<> memory_delete(Tool& tool, const std::string& space, const std::string& key);
+struct PageOptions {
+    int64_t limit = 20;
+    std::string cursor;
+};
+Result<> memory_list(Tool& tool, const std::string& space, const std::string& prefix,
+                     const PageOptions& page);
+Result<> memory_search(Tool& tool, const std::string& words, const std::string& space,
+                       const PageOptions& page);
+Result<> memory_history(Tool& tool, const std::string& space, const std::string& key,
+                        const PageOptions& page);
+Result<> memory_watch(Tool& tool, const std::string& space, const std::string& prefix);
+Result<> memory_namespaces(Tool& tool);
+
+} // namespace nullbox::nullctl
