@@ -1,0 +1,18 @@
+#include "base/check.h"
+
+#include <cstdio>
+#include <cstdlib>
+#include <unistd.h>
+
+namespace nullbox {
+
+void check_failed(const char* expression, const char* file, int line) noexcept {
+    char text[512];
+    int length = std::snprintf(text, sizeof text, "fatal: %s:%d: CHECK(%s) failed\n", file, line, expression);
+    if (length > 0)
+        (void)!write(STDERR_FILENO, text,
+                     static_cast<size_t>(length) < sizeof text ? static_cast<size_t>(length) : sizeof text);
+    std::abort();
+}
+
+} // namespace nullbox

@@ -1,0 +1,22 @@
+// What a call brings back, and how a service's refusal becomes an Error. Brings Boost.JSON.
+#pragma once
+
+#include <boost/json/object.hpp>
+#include <string>
+#include <vector>
+
+#include "base/fd.h"
+
+namespace nullbox::varlink {
+
+struct Answer {
+    boost::json::object parameters;
+    std::vector<Fd> fds; // in the service's order
+    std::string error;   // its name; only where refusals were asked for as answers (pending.h)
+};
+
+struct Reply;
+// "io.nullbox.cage.NoSuchAgent: there is no agent x": the name first, so that a caller can tell errors apart.
+Error varlink_error(const Reply& reply);
+
+} // namespace nullbox::varlink
