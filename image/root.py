@@ -1,0 +1,101 @@
+"""The root file system: what is in it, and how it and the initramfs around it are packed. image/build makes the
+production image with it, tests/boot makes variants for tests with it.
+"""
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT / "image"))
+import cpio  # noqa: E402
+
+RELEASE = ROOT / "build/release"
+OUT = ROOT / "out"
+# Programs of the host, from where the build puts them.
+PROGRAMS = {"nulld": "src/nulld/nulld", "cage": "src/cage/cage"}
+AGENT_INIT = "src/agent_init/agent-init"
+CONFIGURATION = ["nulld.toml", "machine.toml"]
+# Agents in the boot file itself; the others come on the data disk.
+AGENTS = ["hello"]
+# Empty folders that nulld mounts on.
+MOUNT_POINTS = ["dev", "proc", "run", "sys", "tmp", "var"]
+
+
+class ImageError(Exception):
+    pass
+
+
+def build_time() -> int:
+    """One time for every file: the last commit's, so that the same commit gives the same bytes."""
+    if given := os.environ.get("SOURCE_DATE_EPOCH"):
+        return int(given)
+    answer = subprocess.run(["git", "-C", str(ROOT), "log", "-1", "--format=%ct"], capture_output=True, text=True)
+    return int(answer.stdout) if answer.returncode == 0 else 1_700_000_000
+
+
+def run(*command) -> None:
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise ImageError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
+
+
+def put(stage: Path, path: str, source: Path | bytes, mode: int) -> None:
+    target = stage / path
+    target.parent.mkdir(parents=True, exist_ok=True)
+    if isinstance(source, bytes):
+        target.write_bytes(source)
+    else:
+        if not source.exists():
+            raise ImageError(f"{source.relative_to(ROOT) if source.is_relative_to(ROOT) else source} is missing: "
+                             f"it belongs at /{path} in the image")
+        shutil.copyfile(source, target)
+    target.chmod(mode)
+
+
+def guest_initramfs(time: int) -> bytes:
+    """Uncompressed: unpacking under a guest's kernel costs more than reading it."""
+    agent_init = (RELEASE / AGENT_INIT).read_bytes()
+    return cpio.archive([cpio.folder("dev"), cpio.character_device("dev/console", 5, 1),
+                         cpio.file("init", agent_init, 0o755)], time)
+
+
+def stage_root(stage: Path, time: int) -> None:
+    """The whole production root in a folder. Owners and times come when it is packed."""
+    for name in MOUNT_POINTS:
+        (stage / name).mkdir(parents=True)
+    for name, built in PROGRAMS.items():
+        put(stage, f"system/bin/{name}", RELEASE / built, 0o555)
+    for name in CONFIGURATION:
+        put(stage, f"system/config/{name}", ROOT / "image/config" / name, 0o444)
+    put(stage, "system/guest/vmlinux", OUT / "guest-vmlinux", 0o444)
+    put(stage, "system/guest/initramfs.cpio", guest_initramfs(time), 0o444)
+    for name in AGENTS:
+        put(stage, f"agent/{name}.toml", ROOT / "agents" / name / "AGENT.toml", 0o444)
+        put(stage, f"agent/images/{name}.img", OUT / "agents" / f"{name}.img", 0o444)
+
+
+def pack_squashfs(stage: Path, target: Path, time: int, compression: list[str] | None = None) -> None:
+    """Folders get one mode here, because a stage made under another umask must give the same bytes."""
+    for folder, _, _ in os.walk(stage):
+        os.chmod(folder, 0o755)
+    target.unlink(missing_ok=True)
+    # Large blocks: a program comes in two or three reads, each of which costs more in hand-overs than in bytes, and
+    # the guest's kernel packs better. No xattrs, no NFS export table.
+    # The two programs that every boot waits for are stored as they are: unpacking them costs more than starting them.
+    # The boot file loses nothing, because zstd packs them around the image.
+    as_they_are = "uncompressed@name(nulld)||name(cage)"
+    run("mksquashfs", stage, target, "-noappend", "-quiet", "-no-progress", "-b", "1M", "-action", as_they_are,
+        "-all-root", "-no-xattrs", "-no-exports", "-mkfs-time", time, "-all-time", time, *(compression or ["-comp", "zstd", "-Xcompression-level", "19"]))
+
+
+def pack_initramfs(init: bytes, squashfs: Path, target: Path, time: int, level: int = 19) -> None:
+    """The squashfs inside is compressed already; zstd finds that out and stores it, and packs /init."""
+    archive = cpio.archive([cpio.folder("dev"), cpio.character_device("dev/console", 5, 1),
+                            cpio.file("init", init, 0o755), cpio.file("root.squashfs", squashfs.read_bytes(), 0o444)],
+                           time)
+    plain = target.with_name(target.name + ".plain")
+    plain.write_bytes(archive)
+    run("zstd", f"-{level}", "-q", "-f", "--no-check", "-T1", plain, "-o", target)
+    plain.unlink()
