@@ -1,0 +1,100 @@
+#include "agent_start.h"
+
+#include <boost/json/array.hpp>
+#include <optional>
+#include <thread>
+
+#include "base/loop.h" // Clock
+#include "base/text.h"
+#include "varlink/client.h"
+
+namespace nullbox::bench {
+
+namespace json = boost::json;
+
+constexpr auto kLimit = std::chrono::seconds(120);
+
+static std::string text_of(const json::object& object, std::string_view key) {
+    const auto* value = object.if_contains(key);
+    return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
+}
+
+// The agent's first line among those of one answer of Logs.
+static std::optional<std::string> agents_line(const json::object& answer) {
+    const auto* lines = answer.if_contains("lines");
+    if (lines == nullptr || !lines->is_array()) return std::nullopt;
+    for (const auto& line : lines->get_array())
+        if (line.is_object() && text_of(line.get_object(), "stream") == "stdout")
+            return text_of(line.get_object(), "text");
+    return std::nullopt;
+}
+
+namespace {
+// Two connections, because Start answers only when the command runs, and its first line may come before that.
+struct Attempt {
+    std::string socket, name;
+    Clock::time_point begin, end;
+    std::optional<std::string> line;
+    Result<> started;
+    std::thread starter;
+
+    void ask() {
+        auto client = varlink::Client::connect(socket);
+        if (!client) {
+            started = client.error();
+            return;
+        }
+        auto answer = client->call("io.nullbox.cage.Start", {{"name", name}}, kLimit);
+        if (!answer) started = answer.error();
+    }
+    // One answer of Logs. The first, empty one says that cage will tell us of every line to come.
+    bool hear(const json::object& answer) {
+        if (!starter.joinable()) {
+            begin = Clock::now();
+            starter = std::thread([this] { ask(); });
+            return true;
+        }
+        line = agents_line(answer);
+        end = Clock::now();
+        return !line;
+    }
+};
+} // namespace
+
+static Result<> wait_for_first_line(Attempt& attempt) {
+    auto follower = TRY(varlink::Client::connect(attempt.socket));
+    auto followed =
+        follower.call_more("io.nullbox.cage.Logs", {{"name", attempt.name}, {"lines", 0}, {"follow", true}},
+                           [&](const json::object& answer) { return attempt.hear(answer); });
+    if (attempt.starter.joinable()) attempt.starter.join();
+    TRY(std::move(followed).context("follow the agent's log"));
+    TRY(std::move(attempt.started).context("start the agent"));
+    if (!attempt.line) return error("the agent's log ended without a line of the agent's");
+    return {};
+}
+
+Result<AgentStart> start_agent(const std::string& socket, const std::string& name) {
+    Attempt attempt{.socket = socket, .name = name};
+    auto waited = wait_for_first_line(attempt);
+    auto client = TRY(varlink::Client::connect(socket));
+    auto status = client.call("io.nullbox.cage.Status", {{"name", name}}, kLimit);
+    int64_t vm_pid = 0;
+    if (status) {
+        const auto* agent = status->if_contains("agent");
+        const auto* pid =
+            agent != nullptr && agent->is_object() ? agent->get_object().if_contains("vm_pid") : nullptr;
+        if (pid != nullptr && pid->is_int64()) vm_pid = pid->get_int64();
+    }
+    auto resident = resident_kb(vm_pid);
+    auto stopped = client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 1000}}, kLimit);
+    TRY(std::move(waited));
+    if (!status) return status.error();
+    if (!stopped) return stopped.error();
+    return AgentStart{
+        .first = {.after_ms = std::chrono::duration<double, std::milli>(attempt.end - attempt.begin).count(),
+                  .process_kb = TRY(std::move(resident).context("the VM process")),
+                  .line = *attempt.line},
+        .status = *std::move(status)};
+}
+
+} // namespace nullbox::bench

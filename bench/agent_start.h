@@ -1,0 +1,19 @@
+// An agent of this machine, started through cage's socket as an operator would.
+#pragma once
+
+#include <boost/json/object.hpp>
+#include <string>
+
+#include "peer_vm.h"
+
+namespace nullbox::bench {
+
+struct AgentStart {
+    FirstLine first;
+    boost::json::object status; // cage's own, asked for after the first line
+};
+
+// The agent must not run. It is stopped again before this returns.
+Result<AgentStart> start_agent(const std::string& socket, const std::string& name);
+
+} // namespace nullbox::bench

@@ -1,0 +1,97 @@
+#include "peer_vm.h"
+
+#include <cerrno>
+#include <csignal>
+#include <poll.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/file.h"
+#include "base/loop.h" // Clock
+#include "base/text.h"
+
+namespace nullbox::bench {
+
+constexpr auto kLimit = std::chrono::seconds(120);
+constexpr size_t kMaxOutputBytes = 1 << 20;
+constexpr std::string_view kResident = "VmRSS:";
+constexpr size_t kShownBytes = 1500;
+
+static Result<pid_t> spawn(const std::string& root, const std::vector<std::string>& argv, int output) {
+    std::vector<char*> words;
+    words.reserve(argv.size() + 1);
+    for (const auto& word : argv) words.push_back(const_cast<char*>(word.c_str()));
+    words.push_back(nullptr);
+    pid_t pid = ::fork();
+    if (pid < 0) return errno_error("fork");
+    if (pid > 0) return pid;
+    ::setpgid(0, 0);
+    ::dup2(output, 1);
+    ::dup2(output, 2);
+    if (::chroot(root.c_str()) == 0 && ::chdir("/") == 0) ::execv(words[0], words.data());
+    ::perror(words[0]);
+    ::_exit(127);
+}
+
+Result<int64_t> resident_kb(int64_t pid) {
+    for (const auto& line : split(TRY(read_file(cat("/proc/", pid, "/status"))), '\n')) {
+        std::string_view rest = line;
+        if (!rest.starts_with(kResident)) continue;
+        rest.remove_prefix(kResident.size());
+        if (rest.ends_with(" kB")) rest.remove_suffix(3);
+        if (auto kb = parse_number(trim(rest), 0, INT64_MAX)) return *kb;
+    }
+    return error(cat("process ", pid, " has no ", kResident, " in /proc"));
+}
+
+namespace {
+// The line of `output` that holds `until`, once it is whole.
+std::string whole_line(std::string_view output, std::string_view until) {
+    auto found = output.find(until);
+    if (found == output.npos) return {};
+    auto end = output.find('\n', found);
+    if (end == output.npos) return {};
+    auto before = output.rfind('\n', found);
+    auto begin = before == output.npos ? 0 : before + 1;
+    return std::string(trim(output.substr(begin, end - begin)));
+}
+} // namespace
+
+static Result<std::string> wait_for_line(int fd, const std::string& until, Clock::time_point begin) {
+    std::string output;
+    auto failed = [&](std::string_view why) {
+        auto shown = output.size() > kShownBytes ? output.substr(output.size() - kShownBytes) : output;
+        return error(cat(why, "; its output ends with: ", printable(shown)));
+    };
+    while (output.size() < kMaxOutputBytes) {
+        auto left = std::chrono::ceil<std::chrono::milliseconds>(begin + kLimit - Clock::now()).count();
+        if (left <= 0) return failed("the line did not come in time");
+        pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
+        if (::poll(&ready, 1, static_cast<int>(left)) <= 0) continue;
+        char bytes[4096];
+        ssize_t count = ::read(fd, bytes, sizeof bytes);
+        if (count <= 0) return failed("the program ended before the line");
+        output.append(bytes, static_cast<size_t>(count));
+        if (auto line = whole_line(output, until); !line.empty()) return line;
+    }
+    return failed("too much output");
+}
+
+Result<FirstLine> run_until_line(const std::string& root, const std::vector<std::string>& argv,
+                                 const std::string& until) {
+    auto output = TRY(make_pipe());
+    auto begin = Clock::now();
+    pid_t pid = TRY(spawn(root, argv, output.write.get()));
+    output.write.reset();
+    auto line = wait_for_line(output.read.get(), until, begin);
+    auto end = Clock::now();
+    auto resident = resident_kb(pid);
+    ::kill(pid, SIGKILL);
+    ::waitpid(pid, nullptr, 0);
+    if (!line) return line.error();
+    return FirstLine{.after_ms = std::chrono::duration<double, std::milli>(end - begin).count(),
+                     .process_kb = TRY(std::move(resident)),
+                     .line = *std::move(line)};
+}
+
+} // namespace nullbox::bench
