@@ -14,7 +14,11 @@ import cpio  # noqa: E402
 RELEASE = ROOT / "build/release"
 OUT = ROOT / "out"
 # Programs of the host, from where the build puts them.
-PROGRAMS = {"nulld": "src/nulld/nulld", "cage": "src/cage/cage"}
+PROGRAMS = {name: f"src/{name}/{name}" for name in ("nulld", "egress", "warden", "ctxgraph", "cage", "gate")}
+# The operator's own tool, for the machine they sit at.
+NULLCTL = "src/nullctl/nullctl"
+# The world's certificate authorities as Debian ships them. Not the bundle in /etc, which may hold this machine's own.
+CERTIFICATES = Path("/usr/share/ca-certificates/mozilla")
 AGENT_INIT = "src/agent_init/agent-init"
 CONFIGURATION = ["nulld.toml", "machine.toml"]
 # Agents in the boot file itself; the others come on the data disk.
@@ -54,6 +58,14 @@ def put(stage: Path, path: str, source: Path | bytes, mode: int) -> None:
     target.chmod(mode)
 
 
+def certificate_bundle(folder: Path = CERTIFICATES) -> bytes:
+    """What egress checks servers against."""
+    parts = [path.read_bytes() for path in sorted(folder.glob("*.crt"))]
+    if len(parts) < 50:
+        raise ImageError(f"{folder} holds {len(parts)} certificates: install the package ca-certificates")
+    return b"".join(parts)
+
+
 def guest_initramfs(time: int) -> bytes:
     """Uncompressed: unpacking under a guest's kernel costs more than reading it."""
     agent_init = (RELEASE / AGENT_INIT).read_bytes()
@@ -69,6 +81,7 @@ def stage_root(stage: Path, time: int) -> None:
         put(stage, f"system/bin/{name}", RELEASE / built, 0o555)
     for name in CONFIGURATION:
         put(stage, f"system/config/{name}", ROOT / "image/config" / name, 0o444)
+    put(stage, "system/config/ca-certificates.crt", certificate_bundle(), 0o444)
     put(stage, "system/guest/vmlinux", OUT / "guest-vmlinux", 0o444)
     put(stage, "system/guest/initramfs.cpio", guest_initramfs(time), 0o444)
     for name in AGENTS:

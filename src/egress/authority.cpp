@@ -240,6 +240,24 @@ Result<SSL_CTX*> Authority::server_context(const HostName& host) {
     return made;
 }
 
+static Result<> trust(SSL_CTX* context, std::string_view pem) {
+    Owned<BIO> text(BIO_new_mem_buf(pem.data(), static_cast<int>(pem.size())));
+    size_t count = 0;
+    while (text) {
+        Owned<X509> certificate(PEM_read_bio_X509(text.get(), nullptr, nullptr, nullptr));
+        if (!certificate) break;
+        if (X509_STORE_add_cert(SSL_CTX_get_cert_store(context), certificate.get()) != 1)
+            return openssl_error("trust a certificate of certificate_authorities");
+        count++;
+    }
+    // The end of the text is an error of PEM's too; any other one is a certificate that is none.
+    if (count == 0 || ERR_GET_REASON(ERR_peek_last_error()) != PEM_R_NO_START_LINE)
+        return openssl_error(
+            cat("read certificate ", count + 1, " of the machine configuration's certificate_authorities"));
+    ERR_clear_error();
+    return {};
+}
+
 TrustedRoots::~TrustedRoots() { SSL_CTX_free(context_); }
 
 Result<SSL_CTX*> TrustedRoots::client_context() {
@@ -249,11 +267,9 @@ Result<SSL_CTX*> TrustedRoots::client_context() {
     if (!context || SSL_CTX_set_min_proto_version(context.get(), TLS1_2_VERSION) != 1 ||
         SSL_CTX_set_alpn_protos(context.get(), kProtocol, sizeof kProtocol - 1) != 0)
         return openssl_error("prepare TLS towards servers");
-    for (size_t i = 0; i < files_.size(); i++) {
-        if (i > 0 && ::access(files_[i].c_str(), F_OK) != 0) continue;
-        if (SSL_CTX_load_verify_file(context.get(), files_[i].c_str()) != 1)
-            return openssl_error(cat("read the certificates of authorities from ", files_[i]));
-    }
+    if (SSL_CTX_load_verify_file(context.get(), file_.c_str()) != 1)
+        return openssl_error(cat("read the certificates of authorities from ", file_));
+    if (!more_.empty()) TRY(trust(context.get(), more_));
     SSL_CTX_set_verify(context.get(), SSL_VERIFY_PEER, nullptr);
     SSL_CTX_set_session_cache_mode(context.get(), SSL_SESS_CACHE_OFF);
     SSL_CTX_set_mode(context.get(), SSL_MODE_RELEASE_BUFFERS);

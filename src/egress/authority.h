@@ -35,11 +35,12 @@ private:
     std::unique_ptr<Impl> impl_;
 };
 
-// What servers outside are verified against: PEM bundles, read at the first need, because they take memory.
-// The first file must be there, the others may be missing.
+// What servers outside are verified against: a file of PEM certificates and a text of more, read at the
+// first need, because they take memory.
 class TrustedRoots {
 public:
-    explicit TrustedRoots(std::vector<std::string> files) : files_(std::move(files)) {}
+    explicit TrustedRoots(std::string file, std::string more = {})
+        : file_(std::move(file)), more_(std::move(more)) {}
     ~TrustedRoots();
     TrustedRoots(const TrustedRoots&) = delete;
     TrustedRoots& operator=(const TrustedRoots&) = delete;
@@ -47,7 +48,7 @@ public:
     Result<SSL_CTX*> client_context();
 
 private:
-    std::vector<std::string> files_;
+    std::string file_, more_;
     SSL_CTX* context_ = nullptr;
 };
 

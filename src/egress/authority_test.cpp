@@ -82,12 +82,19 @@ TEST_F(AuthorityTest, LongNamesHaveLeavesToo) {
 
 // Control: roots are checked when they are needed; none means no server is trusted.
 TEST_F(AuthorityTest, WithoutRootsThereIsNoTlsTowardsServers) {
-    EXPECT_FALSE(TrustedRoots({folder_ + "/missing.crt"}).client_context());
+    EXPECT_FALSE(TrustedRoots(folder_ + "/missing.crt").client_context());
     ASSERT_TRUE(write_file_atomic(folder_ + "/empty.crt", "", 0644));
-    EXPECT_FALSE(TrustedRoots({folder_ + "/empty.crt"}).client_context());
+    EXPECT_FALSE(TrustedRoots(folder_ + "/empty.crt").client_context());
     auto pem = Authority::open(path_, 0)->certificate_pem();
     ASSERT_TRUE(write_file_atomic(folder_ + "/roots.crt", pem, 0644));
-    EXPECT_TRUE(TrustedRoots({folder_ + "/roots.crt", folder_ + "/missing.crt"}).client_context());
+    EXPECT_TRUE(TrustedRoots(folder_ + "/roots.crt").client_context());
+    EXPECT_TRUE(TrustedRoots(folder_ + "/roots.crt", cat("a comment\n", pem, pem)).client_context());
+    auto second = TrustedRoots(folder_ + "/roots.crt", cat(pem, "-----BEGIN CERTIFICATE-----\nAAAA\n"
+                                                                "-----END CERTIFICATE-----\n"))
+                      .client_context();
+    ASSERT_FALSE(second);
+    EXPECT_TRUE(second.error().message.contains("certificate 2")) << second.error().message;
+    EXPECT_FALSE(TrustedRoots(folder_ + "/roots.crt", "none").client_context());
 }
 
 } // namespace nullbox::egress

@@ -32,7 +32,7 @@ Egress::Egress(asio::io_context& context, Loop& loop, NetworkAccess network, Egr
                Authority authority)
     : context_(context), loop_(loop), network_(std::move(network)), options_(std::move(options)),
       records_({.path = options_.state_folder + "/records.ndjson", .now_ms = wall_clock_ms}),
-      authority_(std::move(authority)), roots_(options_.root_files),
+      authority_(std::move(authority)), roots_(options_.root_file, options_.more_roots),
       upstream_(
           context, [this] { return network_.status().dns_servers; }, options_.upstream),
       injector_(loop, options_.warden_socket), resolver_(context, records_), proxy_(context, proxy_setup()) {

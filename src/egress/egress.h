@@ -35,8 +35,8 @@ struct NetworkAccess {
 
 struct EgressOptions {
     std::string state_folder = "/var/egress";
-    std::vector<std::string> root_files = {"/system/config/ca-certificates.crt",
-                                           "/var/egress/extra-roots.pem"};
+    std::string root_file = "/system/config/ca-certificates.crt";
+    std::string more_roots; // PEM; the machine configuration's, besides the file's
     std::string warden_socket = "/run/warden/warden.sock";
     int64_t clock_floor_s = 0;             // the image's build
     std::vector<std::string> time_servers; // configured; besides those by DHCP

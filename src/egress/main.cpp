@@ -52,6 +52,8 @@ int64_t build_time_s() {
 struct Configured {
     NetworkConfig network;
     std::vector<std::string> time_servers, problems;
+    std::map<HostName, IpAddress> hosts;
+    std::string certificate_authorities;
 };
 
 Configured configure(const std::string& path) {
@@ -70,6 +72,10 @@ Configured configure(const std::string& path) {
             "network.address is no IPv4 address with its network's length, such as 192.0.2.7/24");
     for (const auto& server : machine.dns_servers)
         if (auto address = IpAddress::parse(server)) out.network.dns_servers.push_back(*address);
+    for (const auto& [name, address] : machine.hosts)
+        if (auto host = HostName::parse(name); auto parsed = IpAddress::parse(address))
+            if (host) out.hosts.emplace(*host, *parsed);
+    out.certificate_authorities = machine.certificate_authorities;
     out.network.hostname = machine.hostname.value_or("");
     out.network.gate_port = machine.gate_port;
     out.time_servers = machine.time_servers;
@@ -115,9 +121,11 @@ Result<> serve(Service& service, const Options& options) {
     auto listener = open_proxy_listener(proxy_port);
     if (!listener) configured.problems.push_back(cat("agents' connections: ", listener.error().message));
     egress = TRY(Egress::make(context, service.loop(), access_to(*network),
-                              {.clock_floor_s = build_time_s(),
+                              {.more_roots = std::move(configured.certificate_authorities),
+                               .clock_floor_s = build_time_s(),
                                .time_servers = std::move(configured.time_servers),
-                               .problems = std::move(configured.problems)}));
+                               .problems = std::move(configured.problems),
+                               .upstream = {.hosts = std::move(configured.hosts)}}));
     if (listener) TRY(egress->serve_proxy(*std::move(listener)));
     egress->on_status([&] { service.status(egress->status_line()); });
     auto server = TRY(serve_interface(service.loop(), *egress, options.socket, options.allowed));

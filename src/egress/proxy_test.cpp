@@ -53,7 +53,7 @@ protected:
         box_.emplace(*Authority::open(folder_ + "/box.pem", 0));
         outside_.emplace(*Authority::open(folder_ + "/outside.pem", 0));
         ASSERT_TRUE(write_file_atomic(folder_ + "/roots.pem", outside_->certificate_pem(), 0644));
-        roots_.emplace(std::vector{folder_ + "/roots.pem"});
+        roots_.emplace(folder_ + "/roots.pem");
         dns_.set(kHost, {"8.8.4.4"});
         policy({.allow = {kHost}});
     }

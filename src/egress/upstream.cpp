@@ -16,7 +16,7 @@ constexpr size_t kMaxAddresses = 16;
 
 Upstream::Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers,
                    Options options)
-    : context_(context), servers_(std::move(servers)), options_(options) {}
+    : context_(context), servers_(std::move(servers)), options_(std::move(options)) {}
 
 // A question that nobody off the path can answer: a random id, and a bit of chance in each letter.
 static Result<dns::UpstreamQuestion> random_question(const HostName& name, uint16_t type) {
@@ -137,6 +137,8 @@ void Upstream::remember(const HostName& name, const Result<std::vector<IpAddress
 }
 
 Task<Result<std::vector<IpAddress>>> Upstream::lookup(HostName name) {
+    if (auto known = options_.hosts.find(name); known != options_.hosts.end())
+        co_return std::vector<IpAddress>{known->second};
     if (auto cached = cache_.find(name); cached != cache_.end() && Clock::now() < cached->second.until)
         co_return cached->second.addresses;
     for (uint16_t type : {dns::kTypeA, dns::kTypeAaaa}) {

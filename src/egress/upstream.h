@@ -17,7 +17,8 @@ class Upstream {
 public:
     struct Options {
         uint16_t port = 53;
-        std::chrono::milliseconds timeout{1500}; // of one server's answer
+        std::chrono::milliseconds timeout{1500};  // of one server's answer
+        std::map<HostName, IpAddress> hosts = {}; // known without asking, from the machine configuration
     };
     // servers: asked for at each look-up, in order of preference.
     Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers, Options options);

@@ -12,7 +12,7 @@ protected:
         asio::io_context context;
         Upstream upstream(
             context, [servers] { return std::vector<IpAddress>(servers, *IpAddress::parse("127.0.0.1")); },
-            {.port = dns_.port(), .timeout = std::chrono::milliseconds(200)});
+            {.port = dns_.port(), .timeout = std::chrono::milliseconds(200), .hosts = hosts_});
         Result<std::vector<IpAddress>> found = error("not asked");
         auto task = [&]() -> Task<void> { found = co_await upstream.lookup(*HostName::parse(name)); };
         asio::co_spawn(context, task(), asio::detached);
@@ -20,6 +20,7 @@ protected:
         return found;
     }
     TestDns dns_;
+    std::map<HostName, IpAddress> hosts_;
 };
 
 TEST_F(UpstreamTest, FindsAddresses) {
@@ -30,6 +31,15 @@ TEST_F(UpstreamTest, FindsAddresses) {
     EXPECT_EQ((*found)[0].text(), "8.8.4.4");
     dns_.set("six.example.org", {"2606:4700::1111"});
     EXPECT_EQ(lookup("six.example.org")->front().text(), "2606:4700::1111");
+}
+
+TEST_F(UpstreamTest, AConfiguredHostIsNotAskedFor) {
+    hosts_.emplace(*HostName::parse("nas.lan"), *IpAddress::parse("192.0.2.7"));
+    auto found = lookup("nas.lan", 0);
+    ASSERT_TRUE(found) << found.error().message;
+    EXPECT_EQ(found->front().text(), "192.0.2.7");
+    EXPECT_EQ(dns_.queries(), 0);
+    EXPECT_FALSE(lookup("www.nas.lan", 0));
 }
 
 TEST_F(UpstreamTest, SaysWhatIsWrong) {

@@ -15,6 +15,8 @@ constexpr size_t kMostServers = 8;
 constexpr size_t kMostOperators = 64;
 constexpr size_t kMostOperatorNameBytes = 32;
 constexpr size_t kMostKeyBytes = 1024;
+constexpr size_t kMostHosts = 64;
+constexpr size_t kMostCertificateBytes = size_t{32} << 10;
 constexpr std::string_view kOption = "nullbox.";
 
 static std::string wrong_server(std::string_view text) {
@@ -71,6 +73,30 @@ static void read_network(Section& section, MachineConfig& config) {
     if (has_address) config.address = address;
     if (has_gateway) config.gateway = gateway;
     if (has_dhcp || has_address) config.dhcp = has_dhcp ? dhcp : false;
+}
+
+// One that is wrong keeps what an earlier document said of that name.
+static void read_hosts(Report& report, const Value& table, const std::string& path, MachineConfig& config) {
+    Section section(report, table, path);
+    for (const Entry& entry : table.entries) {
+        std::string address;
+        auto wrong = wrong_host_name(entry.key);
+        if (wrong.empty() && config.hosts.size() >= kMostHosts && !config.hosts.contains(entry.key))
+            wrong = cat("is one too many; at most ", kMostHosts, " are allowed");
+        if (!wrong.empty())
+            report.add(entry.at, section.path_of(entry.key), wrong);
+        else if (section.text(entry.key,
+                              {.example = "\"192.0.2.7\"", .most_bytes = 64, .wrong = wrong_address},
+                              address))
+            config.hosts[entry.key] = address;
+    }
+}
+
+// Whether each is a certificate is for the one to say who reads them with a library (egress).
+static std::string wrong_certificates(std::string_view text) {
+    constexpr std::string_view kBegin = "-----BEGIN CERTIFICATE-----", kEnd = "-----END CERTIFICATE-----";
+    if (text.contains(kBegin) && text.contains(kEnd)) return {};
+    return cat("must be one or more certificates in PEM, each from \"", kBegin, "\" to \"", kEnd, "\"");
 }
 
 static std::string wrong_public_key(std::string_view text) {
@@ -149,6 +175,11 @@ static void read_machine(Report& report, const Value& root, std::string_view pat
     if (top.text("hostname", kHostName, hostname)) config.hostname = hostname;
     top.list("time_servers", kTimeServers, config.time_servers);
     top.list("dns_servers", kDnsServers, config.dns_servers);
+    top.text("certificate_authorities",
+             {.example = {}, .most_bytes = kMostCertificateBytes, .wrong = wrong_certificates},
+             config.certificate_authorities);
+    if (const Value* hosts = top.table("hosts", false, "[hosts]"))
+        read_hosts(report, *hosts, top.path_of("hosts"), config);
     if (const Value* network = top.table("network", false, "[network]")) {
         Section section(report, *network, top.path_of("network"));
         read_network(section, config);
@@ -301,7 +332,7 @@ void apply_kernel_command_line(MachineConfig& config, std::string_view command_l
 
 // --- Writing
 
-// A basic string (toml.io 1.0.0, "String").
+// A basic string (toml.io 1.0.0, "String"), in which a line's end is written as one too.
 static std::string quoted(std::string_view text) {
     constexpr std::string_view kDigits = "0123456789abcdef";
     std::string out = "\"";
@@ -327,13 +358,18 @@ std::string to_toml(const MachineConfig& config) {
     std::string out;
     if (config.hostname) out += cat("hostname = ", quoted(*config.hostname), "\n");
     out += cat("time_servers = ", list_of(config.time_servers), "\n");
-    out += cat("dns_servers = ", list_of(config.dns_servers), "\n\n[network]\n");
+    out += cat("dns_servers = ", list_of(config.dns_servers), "\n");
+    if (!config.certificate_authorities.empty())
+        out += cat("certificate_authorities = ", quoted(config.certificate_authorities), "\n");
+    out += "\n[network]\n";
     if (config.address)
         out += cat("address = ", quoted(*config.address), "\n");
     else
         out += cat("dhcp = ", config.dhcp, "\n");
     if (config.gateway) out += cat("gateway = ", quoted(*config.gateway), "\n");
     out += cat("\n[gate]\nport = ", config.gate_port, "\n");
+    if (!config.hosts.empty()) out += "\n[hosts]\n";
+    for (const auto& [name, address] : config.hosts) out += cat(quoted(name), " = ", quoted(address), "\n");
     for (const auto& one : config.operators)
         out += cat("\n[operators.", one.name, "]\npublic_key = ", quoted(one.public_key),
                    "\nrole = ", quoted(one.role), "\n");

@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -28,6 +29,10 @@ struct MachineConfig {
     // [network] address = "192.0.2.7/24", gateway = "192.0.2.1", or dhcp = true (default)
     bool dhcp = true;
     std::optional<std::string> address, gateway;
+    // [hosts] NAME = ADDRESS: known without DNS; at most 64, by name
+    std::map<std::string, std::string> hosts;
+    // PEM certificates that servers may be signed by, besides the image's; empty: none. Replaced as a whole
+    std::string certificate_authorities;
     std::vector<Operator> operators; // [operators.NAME], at most 64, by name
     uint16_t gate_port = 8443;       // [gate] port
     std::vector<Diagnostic> diagnostics;

@@ -203,6 +203,42 @@ TEST(Machine, AnOperatorThatIsWrongDoesNotComeIn) {
     EXPECT_EQ(config.operators.size(), 64u);
 }
 
+static constexpr std::string_view kTrust = R"(certificate_authorities = """
+-----BEGIN CERTIFICATE-----
+AAAA
+-----END CERTIFICATE-----
+"""
+[hosts]
+"nas.lan" = "192.0.2.9"
+"api.example.org" = "2001:db8::9"
+)";
+
+TEST(Machine, HostsAndAuthorities) {
+    auto config = applied({kTrust, "[hosts]\n\"nas.lan\" = \"192.0.2.10\"\n"});
+    EXPECT_EQ(to_text(config.diagnostics), "");
+    EXPECT_EQ(config.hosts, (std::map<std::string, std::string>{{"api.example.org", "2001:db8::9"},
+                                                                {"nas.lan", "192.0.2.10"}}));
+    EXPECT_TRUE(config.certificate_authorities.starts_with("-----BEGIN")) << config.certificate_authorities;
+    struct {
+        std::string_view document, key, message;
+    } cases[] = {
+        {"[hosts]\n\"Nas.lan\" = \"192.0.2.9\"", "hosts.Nas.lan", "lower case"},
+        {"[hosts]\n\"nas.lan\" = \"here\"", "hosts.nas.lan", "must be an IPv4 or IPv6 address"},
+        {"[hosts]\n\"nas.lan\" = 5", "hosts.nas.lan", "must be a text"},
+        {"hosts = 5", "hosts", "must be a table"},
+        {"certificate_authorities = \"x\"", "certificate_authorities", "certificates in PEM"},
+        {"certificate_authorities = []", "certificate_authorities", "must be a text"},
+    };
+    for (const auto& one : cases) {
+        SCOPED_TRACE(one.document);
+        auto wrong = applied({kTrust, one.document});
+        ASSERT_EQ(wrong.diagnostics.size(), 1u) << to_text(wrong.diagnostics);
+        EXPECT_TRUE(to_text(wrong.diagnostics).contains(one.key)) << to_text(wrong.diagnostics);
+        EXPECT_TRUE(to_text(wrong.diagnostics).contains(one.message)) << to_text(wrong.diagnostics);
+        EXPECT_EQ(wrong.hosts.at("nas.lan"), "192.0.2.9");
+    }
+}
+
 TEST(Machine, WhatIsWrittenReadsBackTheSame) {
     auto check = [](const MachineConfig& config) {
         auto text = to_toml(config);
@@ -217,6 +253,8 @@ TEST(Machine, WhatIsWrittenReadsBackTheSame) {
         EXPECT_EQ(again.gateway, config.gateway);
         EXPECT_EQ(again.gate_port, config.gate_port);
         EXPECT_EQ(again.operators, config.operators);
+        EXPECT_EQ(again.hosts, config.hosts);
+        EXPECT_EQ(again.certificate_authorities, config.certificate_authorities);
         EXPECT_EQ(to_toml(again), text);
     };
     check({});
@@ -224,6 +262,7 @@ TEST(Machine, WhatIsWrittenReadsBackTheSame) {
     check(applied({kWhole.text()}));
     check(applied({kWhole.text(), kDoor.text()}));
     check(applied({kWhole.text(), "network.dhcp = true\n", kDoor.text()}));
+    check(applied({kTrust, kWhole.text(), kDoor.text()}));
 }
 
 // As the kernel itself reads them: quotes group, and are no part of the value.

@@ -115,9 +115,27 @@ static Rules unix_sockets() {
 static Rules network() {
     Rules rules;
     use_sockets(rules);
-    for (auto family : std::initializer_list<unsigned>{AF_INET, AF_INET6, AF_NETLINK})
-        allow_if(rules, "IP, and netlink to set it up; no raw frames", SYS_socket,
+    for (auto family : std::initializer_list<unsigned>{AF_INET, AF_INET6})
+        allow_if(rules, "IP; no raw frames", SYS_socket, {.index = 0, .value = family});
+    return rules;
+}
+
+static Rules network_control() {
+    Rules rules;
+    use_sockets(rules);
+    for (auto family : std::initializer_list<unsigned>{AF_NETLINK, AF_PACKET})
+        allow_if(rules, "links, addresses, rules; DHCP before there is an address", SYS_socket,
                  {.index = 0, .value = family});
+    for (auto request :
+         std::initializer_list<unsigned>{TUNSETIFF, TUNSETVNETHDRSZ, TUNSETVNETLE, TUNSETOFFLOAD})
+        allow_if(rules, "make taps", SYS_ioctl, {.index = 1, .value = request});
+    return rules;
+}
+
+static Rules clock() {
+    Rules rules;
+    allow(rules, "set the clock, or make it run slower or faster",
+          {SYS_clock_settime, SYS_adjtimex, SYS_clock_adjtime});
     return rules;
 }
 
@@ -201,6 +219,8 @@ constexpr std::array kGroups = {
     Group{"@files", files},
     Group{"@unix", unix_sockets},
     Group{"@network", network},
+    Group{"@network-control", network_control},
+    Group{"@clock", clock},
     Group{"@threads", threads},
     Group{"@process", process},
     Group{"@privileges", privileges},
