@@ -10,7 +10,7 @@ help:
 	@echo '  make run      build all, boot it in QEMU, watch the agents work; Ctrl-C powers it off'
 	@echo '  make test     every test; ends with a line of totals'
 	@echo '  make check    while you work: format, tidy, unit tests'
-	@echo '  make smoke    boot the image and ask it, checkpoint by checkpoint'
+	@echo '  make smoke    boot the image and play the whole story on it, checkpoint by checkpoint'
 	@echo '  make image    out/vmlinuz, out/initramfs.cpio.zst, out/root.squashfs, ...'
 	@echo '  make kernel   the two kernels (KERNEL_SOURCE= for another tree or tarball)'
 	@echo '  make bench    every number, beside its peer; also in out/bench.json'
@@ -29,7 +29,7 @@ data-disk: setup
 run: image data-disk
 	@tools/run
 smoke: image data-disk
-	@tests/boot/run
+	@tests/run boot story
 test: image data-disk
 	@tests/run
 check: setup

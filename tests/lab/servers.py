@@ -114,14 +114,19 @@ class Api:
 
     def start(self) -> "Api":
         network.own(self.address)
+        self.serve(443)
+        return self
+
+    def serve(self, port: int) -> int:
+        """The port, which the system chooses if it is 0."""
         certificate, key = self.authority.certificate(self.name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        server = http.server.ThreadingHTTPServer((self.address, 443), self._handler())
+        server = http.server.ThreadingHTTPServer((self.address, port), self._handler())
         server.daemon_threads = True
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        return self
+        return server.server_port
 
     def _handler(self):
         api = self

@@ -112,6 +112,13 @@ class Probe:
                 raise Refused(f"{answer['error']}: {answer.get('parameters', {})}")
             yield answer.get("parameters", {})
 
+    def call_as(self, uid: int, method: str) -> dict:
+        """One Varlink call without parameters, made by another user (the root probe only)."""
+        answer = self.ask("varlink-as", str(uid), self._socket_of(method), self._message(method, {}, False))[0]
+        if "error" in answer:
+            raise Refused(f"{answer['error']}: {answer.get('parameters', {})}")
+        return answer.get("parameters", {})
+
     def call(self, method: str, parameters: dict | None = None, socket: str = "",
              limit_s: float = ANSWER_LIMIT_S) -> dict:
         """One Varlink call; the socket follows from the method's interface."""

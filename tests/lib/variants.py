@@ -41,7 +41,7 @@ devices = ["/dev/vport0p2"]
 pids_max = 2000
 """
 ALL_CAPABILITIES = ["CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_DAC_READ_SEARCH", "CAP_KILL", "CAP_SYS_PTRACE",
-                    "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SYS_BOOT", "CAP_SYS_RAWIO", "CAP_MKNOD", "CAP_SYSLOG"]
+                    "CAP_SYS_ADMIN", "CAP_NET_ADMIN", "CAP_SETUID", "CAP_SETGID", "CAP_SYS_BOOT", "CAP_SYS_RAWIO", "CAP_MKNOD", "CAP_SYSLOG"]
 
 
 @dataclass

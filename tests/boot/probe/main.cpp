@@ -3,13 +3,17 @@
 // their own sockets and look at /proc themselves; the machine has no shell and no network to do it with.
 //
 // One request a line: ID VERB ARGUMENT...; what is answered: lines of "ID JSON", then "ID." or "ID! REASON".
-//   varlink SOCKET MESSAGE   sends MESSAGE there; each answer is a line, until the last (no "continues":
-//   true) read PATH                the file's bytes, as a JSON text (bytes above 127 as \u00XX) write PATH
-//   TEXT          one write call to an existing or new file list PATH                names in a folder, a
-//   line each stat PATH                {"mode","uid","gid","size","type"} of the path itself link PATH where
-//   a symbolic link leads mkdir PATH, remove PATH, open FLAGS PATH (r|w): only whether it works kill PID
-//   SIGNAL exec PROGRAM ARGUMENT... runs to its end: {"status": exit status or -signal, "output": "..."}
-//   spawn PROGRAM ARGUMENT...: starts it and leaves it: {"pid": N}
+// - varlink SOCKET MESSAGE: sends MESSAGE there; each answer is a line, until the last ("continues" no more)
+// - varlink-as UID SOCKET MESSAGE: the same as another user
+// - read PATH: the file's bytes, as a JSON text (bytes above 127 as \u00XX)
+// - write PATH TEXT: one write call to an existing or new file
+// - copy FROM TO: a file, made executable
+// - list PATH: names in a folder, a line each
+// - stat PATH: {"mode","uid","gid","size","type"} of the path itself
+// - link PATH: where a symbolic link leads
+// - mkdir PATH, remove PATH, open r|w PATH, kill PID SIGNAL: only whether it works
+// - exec PROGRAM ARGUMENT...: runs to its end: {"status": exit status or -signal, "output": "..."}
+// - spawn PROGRAM ARGUMENT...: starts it and leaves it: {"pid": N}
 // Each request has its own thread: a stream does not hold up the others.
 #include <cerrno>
 #include <csignal>
@@ -21,6 +25,7 @@
 #include <span>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <thread>
@@ -115,6 +120,16 @@ Result<> varlink(const Request& request, const Answer& answer) {
             if (reply.find("\"continues\":true") == std::string_view::npos) return {};
         }
     }
+}
+
+// The calling thread alone becomes the other user, by the bare system calls, and is not used again.
+Result<> varlink_as(const Request& request, const Answer& answer) {
+    auto space = request.rest.find(' ');
+    auto uid = parse_number(std::string_view(request.rest).substr(0, space), 0, 1 << 30);
+    if (!uid || space == std::string::npos) return error("varlink-as UID SOCKET MESSAGE");
+    if (::syscall(SYS_setresgid, *uid, *uid, *uid) != 0 || ::syscall(SYS_setresuid, *uid, *uid, *uid) != 0)
+        return errno_error(cat("become uid ", *uid));
+    return varlink({.id = request.id, .verb = request.verb, .rest = request.rest.substr(space + 1)}, answer);
 }
 
 Result<> list(const std::string& path, const Answer& answer) {
@@ -228,6 +243,7 @@ Result<> posix(int outcome, const Request& request) {
 Result<> serve(const Request& request, const Answer& answer) {
     const std::string& path = request.rest;
     if (request.verb == "varlink") return varlink(request, answer);
+    if (request.verb == "varlink-as") return varlink_as(request, answer);
     if (request.verb == "read") return answer(json_text(TRY(read_file(path, kReadLimit)))), Result<>();
     if (request.verb == "write") return write_text(request);
     if (request.verb == "copy") return copy_file(request);
