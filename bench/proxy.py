@@ -1,0 +1,52 @@
+"""The way out of an agent, as fast as it goes: egress's proxy beside HAProxy at the same work, in turns (proxy_lab.py has
+the network). Requests on connections that stay, and connections that carry one request each; passed on (splice), and
+taken apart for a credential to be put in (terminate).
+
+A rate tells what a client gets, and is the smaller of what the proxy can and what the load can on the cores that are
+left to it. The processor time of the proxy for each tells the two proxies apart in any case.
+"""
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from rows import Row, measured
+from timed import qemu
+
+LAB = Path(__file__).resolve().parent / "proxy_lab.py"
+MODES = {"splice": ("TLS passes through, its server name checked", "HAProxy passthrough"),
+         "terminate": ("TLS ends in the proxy, a credential is put in", "HAProxy re-encrypt")}
+WHATS = {"requests": "requests on 32 kept connections",
+         "connections": "new connections with a request each, 16 at a time, whole TLS handshakes"}
+
+
+def rows() -> list[Row]:
+    found = []
+    for mode, (does, peer) in MODES.items():
+        for what, counted in WHATS.items():
+            found += [Row(f"proxy_{mode}_{what}", "1/s", peer_name=peer, note=f"{counted}; {does}"),
+                      Row(f"proxy_{mode}_{what}_cpu", "us", peer_name=peer,
+                          note="processor time of the proxy for each of these")]
+    return found + [Row("proxy_memory", "MB", peer_name="HAProxy", note="resident after all of these")]
+
+
+def play(runs: int) -> dict:
+    own_network = ["unshare", "--net", *([] if os.geteuid() == 0 else ["--map-root-user"])]
+    done = subprocess.run([*own_network, sys.executable, LAB, str(runs)], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise qemu.MachineError(f"the proxies' lab: {done.stderr.strip()[-600:]}")
+    return json.loads(done.stdout)
+
+
+def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
+    found = play(runs)
+    for row in rows:
+        if row.name == "proxy_memory":
+            values = {proxy: [found["resident_mb"][proxy]] for proxy in ("egress", "haproxy")}
+        else:
+            name, figure = row.name.removeprefix("proxy_"), "per_second"
+            if name.endswith("_cpu"):
+                name, figure = name.removesuffix("_cpu"), "cpu_us"
+            values = {proxy: [turn[figure] for turn in turns] for proxy, turns in found["turns"][name].items()}
+        measured(row, values["egress"], values["haproxy"])

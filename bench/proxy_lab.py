@@ -1,0 +1,168 @@
+"""The proxy benches' network, alone in its namespace: an origin, egress's proxy and HAProxy in front of it, and a load
+that goes through one and then the other. bench/proxy.py runs it; it prints what each turn gave, as one JSON object.
+
+All of it is on loopback. Both proxies have one thread, on one and the same core; origin, load and warden are on the
+others. What can be equal is equal: OpenSSL 3.0, P-256 keys, no session tickets, the same checks of server names, the
+origin's certificate verified. HAProxy writes no log, egress writes its records, as it always does.
+"""
+import ctypes
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+sys.dont_write_bytecode = True
+ROOT = Path(__file__).resolve().parent.parent
+sys.path[:0] = [str(ROOT / "tests/lab")]
+import network  # noqa: E402
+import servers  # noqa: E402
+from observed import image  # noqa: E402
+from timed import qemu  # noqa: E402
+from wardens import Warden  # noqa: E402
+
+PLAIN, KEYED = "plain.example.org", "keyed.example.org"
+ORIGIN, ORIGIN_PORT = "11.22.33.44", 8443
+AGENTS_NETWORK, GUEST, GATEWAY = "198.18.0.0/15", "198.18.0.2", "198.18.0.1"
+PEER, PEER_PLAIN, PEER_KEYED = "198.18.0.3", 8001, 8002  # no address that egress gives out
+SECRET = "sk-bench-5f1d9c2e7a"
+REQUESTS_AT_A_TIME, CONNECTIONS_AT_A_TIME = 32, 16
+TURN_MS = 1500
+START_LIMIT_S = 10
+
+HAPROXY = f"""\
+global
+    nbthread 1
+    maxconn 2000
+    ssl-default-bind-options no-tls-tickets
+    tune.ssl.cachesize 0
+defaults
+    timeout connect 5s
+    timeout client 600s
+    timeout server 600s
+frontend plain
+    mode tcp
+    bind {PEER}:{PEER_PLAIN}
+    tcp-request inspect-delay 30s
+    tcp-request content reject if {{ req.ssl_hello_type 1 }} !{{ req.ssl_sni -i {PLAIN} }}
+    tcp-request content accept if {{ req.ssl_hello_type 1 }}
+    default_backend plain
+backend plain
+    mode tcp
+    server origin {ORIGIN}:{ORIGIN_PORT}
+frontend keyed
+    mode http
+    bind {PEER}:{PEER_KEYED} ssl crt @folder@/peer.pem alpn http/1.1
+    http-request deny unless {{ req.hdr(host) -i {KEYED} }}
+    http-request set-header Authorization "Bearer {SECRET}"
+    default_backend keyed
+backend keyed
+    mode http
+    server origin {ORIGIN}:{ORIGIN_PORT} ssl verify required ca-file @folder@/root.pem sni str({KEYED}) no-ssl-reuse
+"""
+
+
+def cores() -> tuple[str, str, str]:
+    """For the proxies, the load, the origin."""
+    usable = sorted(os.sched_getaffinity(0))
+    if len(usable) < 2:
+        raise qemu.MachineError("a proxy and its load need two cores")
+    return str(usable[0]), str(usable[1]), str(usable[2] if len(usable) > 2 else usable[1])
+
+
+def ends_with_us() -> None:
+    PR_SET_PDEATHSIG = 1
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def start(core: str, *words, **more) -> subprocess.Popen:
+    """taskset becomes the program, so the process is the program's own."""
+    return subprocess.Popen(["taskset", "-c", core, *map(str, words)], preexec_fn=ends_with_us, **more)
+
+
+def prepare_network() -> None:
+    for address in (GATEWAY, GUEST, ORIGIN):
+        network.own(address)
+    # Every address of the agents' network is here, and who asks is the guest: that is how egress tells agents apart.
+    network.ip("route", "add", "local", AGENTS_NETWORK, "dev", "lo", "src", GUEST)
+    # A port is free again when its connection is over, or some seconds of new connections use them up.
+    for name, value in (("ip_local_port_range", "1024 65000"), ("tcp_tw_reuse", "1")):
+        (Path("/proc/sys/net/ipv4") / name).write_text(value)
+
+
+class Lab:
+    def __init__(self, folder: Path, warden: Warden):
+        self._proxy_core, self._load_core, origin_core = cores()
+        authority = servers.Authority(folder).make()
+        certificate, key = authority.certificate(f"{PLAIN},DNS:{KEYED}")
+        peers_certificate, peers_key = authority.certificate(KEYED)
+        (folder / "peer.pem").write_bytes(peers_certificate.read_bytes() + peers_key.read_bytes())
+        (folder / "haproxy.cfg").write_text(HAPROXY.replace("@folder@", str(folder)))
+        self._origin = start(origin_core, image.RELEASE / "bench/bench_tls_origin", ORIGIN, ORIGIN_PORT, certificate,
+                             key, KEYED, SECRET)
+        self.peer = start(self._proxy_core, "haproxy", "-db", "-q", "-f", folder / "haproxy.cfg")
+        self.egress = start(self._proxy_core, image.RELEASE / "bench/bench_egress_proxy", folder, ORIGIN, ORIGIN_PORT,
+                            authority.root, warden.socket, PLAIN, KEYED, stdout=subprocess.PIPE)
+        line = self.egress.stdout.readline()
+        if not line:
+            raise qemu.MachineError("egress's proxy does not start")
+        addresses = json.loads(line)
+        root, box = authority.root, folder / "box.pem"
+        self._places = {("egress", PLAIN): (addresses["plain"], 443, root),
+                        ("egress", KEYED): (addresses["keyed"], 443, box),
+                        ("haproxy", PLAIN): (PEER, PEER_PLAIN, root), ("haproxy", KEYED): (PEER, PEER_KEYED, root)}
+
+    def process(self, proxy: str) -> subprocess.Popen:
+        return self.egress if proxy == "egress" else self.peer
+
+    def turn(self, proxy: str, what: str, name: str) -> dict:
+        address, port, roots = self._places[proxy, name]
+        at_a_time = REQUESTS_AT_A_TIME if what == "requests" else CONNECTIONS_AT_A_TIME
+        load = start(self._load_core, image.RELEASE / "bench/bench_tls_load", what, address, port, name, roots,
+                     at_a_time, TURN_MS, self.process(proxy).pid, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                     text=True)
+        out, errors = load.communicate()
+        if load.returncode != 0:
+            raise qemu.MachineError(f"{what} to {name} through {proxy}: {errors.strip()[-400:]}")
+        found = json.loads(out)
+        if not found["answered"]:
+            raise qemu.MachineError(f"{what} to {name} through {proxy}: no answer at all")
+        return {"per_second": found["answered"] / found["ns"] * 1e9,
+                "cpu_us": found["proxy_ns"] / found["answered"] / 1000,
+                "busy": found["proxy_ns"] / found["ns"]}
+
+    def resident_mb(self, proxy: str) -> float:
+        status = Path(f"/proc/{self.process(proxy).pid}/status").read_text()
+        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+
+
+def play(lab: Lab, runs: int) -> dict:
+    found: dict = {"turns": {}, "resident_mb": {}}
+    for _ in range(runs):
+        for what, name in (("requests", PLAIN), ("connections", PLAIN), ("requests", KEYED), ("connections", KEYED)):
+            for proxy in ("egress", "haproxy"):
+                mode = "splice" if name == PLAIN else "terminate"
+                found["turns"].setdefault(f"{mode}_{what}", {}).setdefault(proxy, []).append(
+                    lab.turn(proxy, what, name))
+    for proxy in ("egress", "haproxy"):
+        found["resident_mb"][proxy] = lab.resident_mb(proxy)
+    return found
+
+
+def main() -> None:
+    network.ip("link", "set", "lo", "up")
+    prepare_network()
+    with tempfile.TemporaryDirectory(prefix="nullbox-bench-") as name:
+        folder = Path(name)
+        with Warden(folder, ["taskset", "-c", cores()[1]]) as warden:
+            warden.grant("DEMO_KEY", SECRET, "bench", KEYED)
+            print(json.dumps(play(Lab(folder, warden), int(sys.argv[1]))))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (qemu.MachineError, OSError) as problem:
+        sys.exit(str(problem))
