@@ -28,11 +28,11 @@ def initramfs(folder: Path) -> Path:
 
 
 class Observed:
-    """disk: the first block device, what the guest writes to it is thrown away."""
+    """disk: the first block device, what the guest writes to it is thrown away. extra: more words for QEMU."""
 
-    def __init__(self, folder: Path, accel: qemu.Acceleration, disk: Path):
+    def __init__(self, folder: Path, accel: qemu.Acceleration, disk: Path, extra: list[str] | None = None):
         options = qemu.Options(initramfs=initramfs(folder), append="rdinit=/bench-observer", accel=accel,
-                               data_disk=disk, keep_data=False, ports=["bench"])
+                               data_disk=disk, keep_data=False, ports=["bench"], extra=list(extra or []))
         self.machine = TimedMachine(options, "bench")
 
     def __enter__(self) -> "Observed":
