@@ -120,6 +120,8 @@ TEST(Stage1, ADamagedImageIsToldPlainly) {
     superblock[41] = 0x20; // bytes_used = 8192
     EXPECT_EQ(squashfs_problem(superblock, 5000), "it is cut off: 5000 of 8192 bytes are there");
     EXPECT_EQ(squashfs_problem(superblock, 8192), "");
+    EXPECT_TRUE(memory_problem(uint64_t{54} << 20).contains("54 MB of memory"));
+    EXPECT_EQ(memory_problem(uint64_t{96} << 20), "");
 }
 
 TEST(BootOptions, KnownWordsOnly) {

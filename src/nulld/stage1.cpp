@@ -9,6 +9,7 @@
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/stat.h>
+#include <sys/sysinfo.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
@@ -23,6 +24,9 @@ constexpr const char* kImage = "/root.squashfs";
 constexpr const char* kNewRoot = "/root";
 constexpr const char* kStage2 = "/system/bin/nulld";
 constexpr const char* kRemedy = "Write the boot file to the medium again, and check its SHA-256.";
+// Below this the services would end each other's lives without end. What the kernel counts of a machine with
+// 128 MB.
+constexpr uint64_t kLeastMemoryMb = 96;
 
 // squashfs 4.0: magic "hsqs" at 0, bytes_used (64 bit) at 40.
 std::string squashfs_problem(std::string_view superblock, uint64_t file_bytes) {
@@ -32,6 +36,20 @@ std::string squashfs_problem(std::string_view superblock, uint64_t file_bytes) {
     auto used = reader.number<uint64_t>();
     if (used > file_bytes) return cat("it is cut off: ", file_bytes, " of ", used, " bytes are there");
     return {};
+}
+
+std::string memory_problem(uint64_t total_bytes) {
+    if (total_bytes >> 20 >= kLeastMemoryMb) return {};
+    return cat("this machine has ", total_bytes >> 20,
+               " MB of memory beside the kernel's; NullBox needs 128 MB in all, and each agent its own");
+}
+
+static Result<> check_memory() {
+    struct sysinfo facts{};
+    if (::sysinfo(&facts) < 0) return errno_error("ask for the memory's size");
+    auto problem = memory_problem(uint64_t{facts.totalram} * facts.mem_unit);
+    if (problem.empty()) return {};
+    return Error{.code = ENOMEM, .message = problem};
 }
 
 static Result<Fd> checked_image() {
@@ -81,6 +99,7 @@ static Result<> switch_root() {
 }
 
 static Result<> boot() {
+    TRY(check_memory());
     for (const char* folder : {"/dev", kNewRoot}) ::mkdir(folder, 0755);
     // EBUSY: the kernel did it (CONFIG_DEVTMPFS_MOUNT).
     if (::mount("devtmpfs", "/dev", "devtmpfs", MS_NOSUID | MS_NOEXEC, "mode=0755") < 0 && errno != EBUSY)
@@ -99,7 +118,8 @@ static Result<> boot() {
 static void say(std::string_view text) { (void)write_all(STDERR_FILENO, text); }
 
 [[noreturn]] static void give_up(const Error& failure) {
-    say(cat("\nNullBox cannot start: ", failure.message, ".\n", kRemedy, "\n"));
+    say(cat("\nNullBox cannot start: ", failure.message, ".\n"));
+    if (failure.code != ENOMEM) say(cat(kRemedy, "\n"));
     ::mkdir("/proc", 0555);
     ::mount("proc", "/proc", "proc", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr);
     auto options = parse_boot_options(read_file("/proc/cmdline").value_or(""));

@@ -16,5 +16,7 @@ constexpr const char* kStage1Variable = "NULLBOX_STAGE1_US";
 
 // What is wrong with a SquashFS image, from its first 96 bytes and its size; empty if it looks right.
 std::string squashfs_problem(std::string_view superblock, uint64_t file_bytes);
+// What is wrong with a machine of so much memory (what the kernel has not kept for itself); empty: nothing.
+std::string memory_problem(uint64_t total_bytes);
 
 } // namespace nullbox::nulld
