@@ -33,6 +33,7 @@ struct Options {
 
 Result<Fd> bound(int type, Ip4 address, uint16_t port) {
     Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) return errno_error("make a socket");
     sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(address.value)}};
     if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) < 0 ||
         (type == SOCK_STREAM && ::listen(fd.get(), 1024) < 0))

@@ -96,7 +96,7 @@ class Lab:
     def __init__(self, folder: Path, warden: Warden):
         self._proxy_core, self._load_core, origin_core = cores()
         authority = servers.Authority(folder).make()
-        certificate, key = authority.certificate(f"{PLAIN},DNS:{KEYED}")
+        certificate, key = authority.certificate(f"{PLAIN},DNS:{KEYED}")  # one for both names
         peers_certificate, peers_key = authority.certificate(KEYED)
         (folder / "peer.pem").write_bytes(peers_certificate.read_bytes() + peers_key.read_bytes())
         (folder / "haproxy.cfg").write_text(HAPROXY.replace("@folder@", str(folder)))

@@ -13,6 +13,7 @@
 #include <csignal>
 #include <cstdio>
 #include <ctime>
+#include <memory>
 #include <netinet/tcp.h>
 #include <optional>
 #include <sys/epoll.h>
@@ -55,7 +56,8 @@ std::optional<std::string> content_of(std::string_view chunks) {
     for (;;) {
         size_t end = chunks.find("\r\n"), size = 0;
         if (end == std::string_view::npos) return std::nullopt;
-        auto read = std::from_chars(chunks.data(), chunks.data() + end, size, 16);
+        const char* first = std::to_address(chunks.begin());
+        auto read = std::from_chars(first, first + end, size, 16);
         if (read.ec != std::errc() || chunks.size() < end + 4 + size) return std::nullopt;
         if (size == 0) return content;
         content += chunks.substr(end + 2, size);
