@@ -107,8 +107,7 @@ Result<> mount_api_filesystems() {
     return link_at("/proc/self/fd/2", "/dev/stderr");
 }
 
-// kvmclock normally has it right already, and more exactly than a message that has travelled.
-static Result<> set_clock(uint64_t clock_ns) {
+Result<> set_clock(uint64_t clock_ns) {
     constexpr uint64_t kSecond = 1'000'000'000;
     timespec now{};
     ::clock_gettime(CLOCK_REALTIME, &now);

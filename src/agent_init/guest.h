@@ -21,6 +21,9 @@ Result<> mount_api_filesystems();
 // What Start says of the machine: host name, clock, network, the app image at /app, shared folders. Adds to
 // the environment where the box's authority is, for programs that ask there.
 Result<> apply(guest_link::Start& start);
+// To the host's, unless it is within a second of it: kvmclock normally has it right already, and more exactly
+// than a message that has travelled. 0: leaves it.
+Result<> set_clock(uint64_t clock_ns);
 // Ends the VM. The monitor takes the reset for the end; there is no ACPI to power off with.
 [[noreturn]] void end_machine();
 

@@ -37,7 +37,12 @@ Result<> serve(Link& link) {
     TRY(report(link, "machine", apply(*start)));
     return run_session(link, *start,
                        {.kill_rest = [] { ::kill(-1, SIGKILL); },
-                        .connect_memory = [] { return begin_to_connect_host(guest_link::kMemoryPort); }});
+                        .connect_memory = [] { return begin_to_connect_host(guest_link::kMemoryPort); },
+                        .set_clock =
+                            [](uint64_t clock_ns) {
+                                if (auto set = set_clock(clock_ns); !set)
+                                    (void)write_all(2, cat("agent-init: ", set.error().message, "\n"));
+                            }});
 }
 
 Result<> run() {

@@ -157,6 +157,8 @@ void Session::on_link(uint32_t events) {
             if (!frame) return host_gone(std::move(frame.error()));
             if (!*frame) break;
             if (auto* stop = std::get_if<guest_link::Stop>(&**frame)) on_stop(*stop);
+            if (auto* set = std::get_if<guest_link::SetClock>(&**frame); set && options_.set_clock)
+                options_.set_clock(set->clock_ns);
         }
         if (!*open) return host_gone(error("the host closed the link"));
     }

@@ -18,6 +18,8 @@ struct SessionOptions {
     std::function<void()> kill_rest;
     // A nonblocking stream to the host's memory service, connected or about to be. Empty: none is offered.
     std::function<Result<Fd>()> connect_memory = {};
+    // The host's clock was set. Empty: the guest's stays as it is.
+    std::function<void(uint64_t clock_ns)> set_clock = {};
     uint16_t memory_port = guest_link::kMemoryPort; // on the guest's loopback
 };
 

@@ -61,6 +61,11 @@ int64_t Agent::since_request_ms() const {
     return (Clock::now() - requested_at_) / std::chrono::milliseconds(1);
 }
 
+// Start says the time itself, and comes first.
+void Agent::clock_set() {
+    if (session_ && !start_) (void)session_->send(guest_link::SetClock{.clock_ns = wall_clock_ns()});
+}
+
 void Agent::start(std::function<void(Result<>)> done) {
     if (life_.state() == State::Stopping)
         return done(error(cat("agent ", entry_.name, " is stopping: try again")));

@@ -56,6 +56,9 @@ public:
     // Its network ended with egress, if it has one: it starts anew.
     void network_lost(const std::string& why);
 
+    // The host's clock was set: a guest that has started is told.
+    void clock_set();
+
     // done is called once: when the command runs, when it has to wait for something (life().waits_for()), or
     // with why it does not start.
     void start(std::function<void(Result<>)> done);

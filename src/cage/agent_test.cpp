@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <csignal>
+#include <ctime>
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
@@ -121,6 +122,24 @@ TEST_F(AgentTest, StartAnswersWhyTheCommandDoesNotStart) {
     const_cast<CatalogueEntry&>(agent_->entry()).manifest->command = {"no-such"};
     EXPECT_EQ(start(), "cannot start: command not found: no-such (PATH /usr/bin:/bin)");
     EXPECT_EQ(end(), "failed: cannot start: command not found: no-such (PATH /usr/bin:/bin)");
+}
+
+TEST_F(AgentTest, GuestIsToldWhenTheClockIsSet) {
+    agent("sleep 60");
+    agent_->clock_set(); // nobody is there to be told
+    EXPECT_EQ(start(), "ok");
+    timespec now{};
+    ::clock_gettime(CLOCK_REALTIME, &now);
+    agent_->clock_set();
+    auto told = [&]() -> int64_t {
+        for (const auto& line : lines(LogStream::Vm))
+            if (line.starts_with("clock set to ")) return *parse_number(line.substr(13), 0, INT64_MAX);
+        return 0;
+    };
+    EXPECT_TRUE(until([&] { return told() != 0; }));
+    EXPECT_NEAR(static_cast<double>(told()) / 1e9, static_cast<double>(now.tv_sec), 10);
+    agent_->stop([] {});
+    end();
 }
 
 TEST_F(AgentTest, MissingAndTruncatedImages) {

@@ -72,6 +72,13 @@ Result<std::unique_ptr<Cage>> Cage::make(Loop& loop, HostSetup host,
                                          const std::vector<std::string>& agent_folders) {
     std::unique_ptr<Cage> cage(new Cage(loop, std::move(host), agent_folders));
     if (!cage->host_.cgroup_root.empty()) TRY(remove_leftovers(cage->host_.cgroup_root));
+    auto clock = ClockWatch::make(loop, [cage = cage.get()] {
+        for (const auto& agent : cage->agents_) agent->clock_set();
+    });
+    if (clock)
+        cage->clock_.emplace(*std::move(clock));
+    else // agents run all the same
+        log_error(clock.error().message);
     if (auto cleaned = cage->uploads_->clean_up(); !cleaned) log_error(cleaned.error().message);
     return cage;
 }

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "cage/agent.h"
+#include "cage/clock_watch.h"
 
 namespace nullbox::cage {
 
@@ -52,6 +53,7 @@ private:
     std::unique_ptr<Uploads> uploads_;
     VaultWatch vault_;
     EgressWatch egress_;
+    std::optional<ClockWatch> clock_;
     std::map<std::string, Watch> leaving_; // agents without a manifest that are not gone yet
     std::vector<std::unique_ptr<Agent>> agents_;
 };

@@ -73,7 +73,10 @@ static Result<> run_guest() {
     auto frame = TRY(link.wait_for_frame());
     auto* start = frame ? std::get_if<guest_link::Start>(&*frame) : nullptr;
     if (!start) return error("no Start");
-    TRY(agent_init::run_session(link, *start, {.kill_rest = [] {}}));
+    TRY(agent_init::run_session(
+        link, *start,
+        {.kill_rest = [] {},
+         .set_clock = [](uint64_t clock_ns) { (void)write_all(2, cat("clock set to ", clock_ns, "\n")); }}));
     link.finish(std::chrono::seconds(5));
     return {};
 }

@@ -8,6 +8,7 @@ namespace nullbox::guest_link {
 enum class Type : uint8_t {
     Start = 1,
     Stop = 2,
+    SetClock = 3,
     Hello = 64,
     Started = 65,
     Output = 66,
@@ -144,6 +145,11 @@ static Type write(ByteWriter& out, const Stop& stop) {
     return Type::Stop;
 }
 
+static Type write(ByteWriter& out, const SetClock& set) {
+    out.number(set.clock_ns);
+    return Type::SetClock;
+}
+
 static Type write(ByteWriter& out, const Hello& hello) {
     out.number(hello.version).number(hello.uptime_ns);
     return Type::Hello;
@@ -231,6 +237,7 @@ static constexpr uint8_t number_of(Type type) { return static_cast<uint8_t>(type
 static Result<HostFrame> decode(uint8_t type, ByteReader& in, const HostFrame*) {
     if (type == number_of(Type::Start)) return HostFrame(TRY(read_start(in)));
     if (type == number_of(Type::Stop)) return HostFrame(Stop{.grace_ms = in.number<uint32_t>()});
+    if (type == number_of(Type::SetClock)) return HostFrame(SetClock{.clock_ns = in.number<uint64_t>()});
     return error("unknown to a guest");
 }
 

@@ -4,7 +4,7 @@
 //
 // The host treats every frame from the guest as hostile: the agent may be root in its VM and may have
 // replaced agent-init. Lengths are bounded before anything is kept, and a payload must be used up to its last
-// byte. Pure: no system calls. Types 3-31 (host) and 69-95 (guest) are left for exec, which comes later.
+// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are left for exec, which comes later.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +18,7 @@
 
 namespace nullbox::guest_link {
 
-constexpr uint16_t kVersion = 2;
+constexpr uint16_t kVersion = 3;
 constexpr uint32_t kMemoryPort = 9100; // vsock port of the host, TCP port of the guest's loopback
 constexpr size_t kHeaderBytes = 5;
 constexpr size_t kMaxGuestPayload = size_t{64} << 10; // of a frame that a guest sends
@@ -67,6 +67,11 @@ struct Stop { // TERM to the agent's process group, KILL after the grace
     bool operator==(const Stop&) const = default;
 };
 
+struct SetClock {          // the host's clock was set while the agent ran
+    uint64_t clock_ns = 0; // wall clock, since 1970
+    bool operator==(const SetClock&) const = default;
+};
+
 // --- guest to host; every field is guest-controlled
 
 struct Hello {
@@ -102,7 +107,7 @@ struct Failure { // agent-init could not set up the guest or start the command; 
     bool operator==(const Failure&) const = default;
 };
 
-using HostFrame = std::variant<Start, Stop>;
+using HostFrame = std::variant<Start, Stop, SetClock>;
 using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure>;
 
 // Fails when the payload would pass the limit; names what is too large.

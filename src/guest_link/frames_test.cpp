@@ -48,7 +48,8 @@ std::string complaint(std::span<const std::byte> bytes) {
 
 TEST(Frames, HostFramesSurviveTheTrip) {
     for (const HostFrame& sent :
-         {HostFrame(full_start()), HostFrame(Start{.command = {"/x"}}), HostFrame(Stop{.grace_ms = 5000})}) {
+         {HostFrame(full_start()), HostFrame(Start{.command = {"/x"}}), HostFrame(Stop{.grace_ms = 5000}),
+          HostFrame(SetClock{.clock_ns = 1'764'000'000'000'000'000})}) {
         HostFrameReader reader;
         reader.feed(*encode(sent));
         auto got = reader.next();
