@@ -1,5 +1,5 @@
-"""What an operator waits for, on this computer, with nullctl as it ships and the unmodified boot file in the machine: all
-services, an operator's key in the configuration, QEMU's own network to the box's door and to nowhere else.
+"""What an operator waits for, on this computer, with nullctl as it ships and the unmodified boot file in the machine:
+all services, an operator's key in the configuration, QEMU's own network to the box's door and to nowhere else.
 """
 import os
 import subprocess

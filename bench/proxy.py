@@ -1,6 +1,6 @@
-"""The way out of an agent, as fast as it goes: egress's proxy beside HAProxy at the same work, in turns (proxy_lab.py has
-the network). Requests on connections that stay, and connections that carry one request each; passed on (splice), and
-taken apart for a credential to be put in (terminate).
+"""The way out of an agent, as fast as it goes: egress's proxy beside HAProxy at the same work, in turns (proxy_lab.py
+has the network). Requests on connections that stay, and connections that carry one request each; passed on (splice),
+and taken apart for a credential to be put in (terminate).
 
 A rate tells what a client gets, and is the smaller of what the proxy can and what the load can on the cores that are
 left to it. The processor time of the proxy for each tells the two proxies apart in any case.
