@@ -9,6 +9,7 @@
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <linux/sched.h>
+#include <linux/sockios.h>
 #include <seccomp.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
@@ -126,9 +127,9 @@ static Rules network_control() {
     for (auto family : std::initializer_list<unsigned>{AF_NETLINK, AF_PACKET})
         allow_if(rules, "links, addresses, rules; DHCP before there is an address", SYS_socket,
                  {.index = 0, .value = family});
-    for (auto request :
-         std::initializer_list<unsigned>{TUNSETIFF, TUNSETVNETHDRSZ, TUNSETVNETLE, TUNSETOFFLOAD})
-        allow_if(rules, "make taps", SYS_ioctl, {.index = 1, .value = request});
+    for (auto request : std::initializer_list<unsigned>{TUNSETIFF, TUNSETVNETHDRSZ, TUNSETVNETLE,
+                                                        TUNSETOFFLOAD, SIOCGIFINDEX})
+        allow_if(rules, "make taps, and learn their numbers", SYS_ioctl, {.index = 1, .value = request});
     return rules;
 }
 
