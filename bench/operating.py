@@ -93,7 +93,7 @@ def deploy_s(tool: nullctl.Nullctl) -> float:
 
 
 def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
-    wanted, values = {row.name for row in rows}, {}
+    wanted = {row.name: row for row in rows}
     with tempfile.TemporaryDirectory(prefix="nullbox-bench-") as name:
         folder, port = Path(name), demo.free_port(0)
         tool = nullctl.Nullctl(folder / "nullctl")
@@ -101,11 +101,9 @@ def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
             box.wait_ready()
             box.stop_agents()
             trust(box, tool, port)
-            if "status_ms" in wanted:
-                values["status_ms"] = [status_ms(tool) for _ in range(runs * STATUSES_PER_RUN)]
-            if "deploy_to_first_line" in wanted:
+            if row := wanted.get("status_ms"):
+                measured(row, [status_ms(tool) for _ in range(runs * STATUSES_PER_RUN)])
+            if row := wanted.get("deploy_to_first_line"):
                 tool("vault", "init", given="correct horse battery staple\n").ok()
                 tool("vault", "set", SECRET, given="sk-bench-5f1d9c2e7a").ok()
-                values["deploy_to_first_line"] = [deploy_s(tool) for _ in range(runs)]
-    for row in rows:
-        measured(row, values[row.name])
+                measured(row, [deploy_s(tool) for _ in range(runs)])
