@@ -1,6 +1,7 @@
 #include "cage/cage.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <dirent.h>
 #include <fcntl.h>
@@ -187,7 +188,18 @@ uint64_t Cage::promised_bytes() const {
     return sum;
 }
 
-void Cage::start_at_boot() {
+bool Cage::others_listen() const {
+    const auto& sockets = host_.sockets;
+    return std::ranges::all_of(std::array{&sockets.egress, &sockets.warden, &sockets.ctxgraph},
+                               [](const auto* path) { return ::access(path->c_str(), F_OK) == 0; });
+}
+
+void Cage::start_at_boot(std::chrono::milliseconds patience) {
+    constexpr std::chrono::milliseconds kLook{25};
+    if (patience > std::chrono::milliseconds(0) && !others_listen()) {
+        boot_ = loop_.after(kLook, [this, left = patience - kLook] { start_at_boot(left); });
+        return;
+    }
     for (const auto& agent : agents_) {
         const auto& manifest = agent->entry().manifest;
         if (manifest && manifest->start_at_boot)
@@ -196,6 +208,7 @@ void Cage::start_at_boot() {
 }
 
 void Cage::stop_all(std::chrono::milliseconds grace, std::function<void()> done) {
+    boot_.drop();
     auto left = std::make_shared<size_t>(agents_.size() + 1);
     auto one_less = [left, done = std::move(done)] {
         if (--*left == 0) done();

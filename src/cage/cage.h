@@ -35,7 +35,9 @@ public:
     Agent* find(std::string_view name);
     Uploads& uploads() { return *uploads_; }
     const std::vector<std::unique_ptr<Agent>>& agents() const { return agents_; }
-    void start_at_boot();
+    // Waits for the other services to listen, so that guests do not take the processors from them; for so
+    // long at most. What an agent needs of them, it waits for by itself.
+    void start_at_boot(std::chrono::milliseconds patience = {});
     // Stops every agent; done is called once nothing of any is left, or after the limit.
     void stop_all(std::chrono::milliseconds grace, std::function<void()> done);
     std::string status_line() const; // "agents: hello running, analyst exited 0"
@@ -45,6 +47,7 @@ private:
     uint64_t promised_bytes() const;
     void add(CatalogueEntry entry);
     void retire(const std::string& name, std::function<void()> done);
+    bool others_listen() const;
     void drop_when_idle(const std::string& name, std::function<void()> done);
 
     Loop& loop_;
@@ -54,6 +57,7 @@ private:
     VaultWatch vault_;
     EgressWatch egress_;
     std::optional<ClockWatch> clock_;
+    Watch boot_;                           // until the other services listen
     std::map<std::string, Watch> leaving_; // agents without a manifest that are not gone yet
     std::vector<std::unique_ptr<Agent>> agents_;
 };

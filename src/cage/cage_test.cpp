@@ -47,6 +47,37 @@ TEST_F(CageTest, StartsWhatIsToStartAtBootAndSaysHowItWent) {
     EXPECT_TRUE(stopped);
 }
 
+TEST_F(CageTest, AtBootTheOthersComeFirst) {
+    put("automatic", "");
+    HostSetup host{.image_folders = {folder_}};
+    host.sockets = {.egress = folder_ + "/e", .warden = folder_ + "/w", .ctxgraph = folder_ + "/c"};
+    auto cage = *Cage::make(*loop_, std::move(host), {folder_});
+    cage->read_agents();
+    auto begun = [&] { return !cage->status_line().contains("stopped"); };
+    cage->start_at_boot(std::chrono::milliseconds(10'000));
+    auto run_for = [&](int ms) {
+        auto end = loop_->after(std::chrono::milliseconds(ms), [&] { loop_->stop(); });
+        ASSERT_TRUE(loop_->run());
+    };
+    run_for(100);
+    EXPECT_FALSE(begun()) << cage->status_line();
+    for (const char* name : {"/e", "/w", "/c"}) ASSERT_TRUE(write_file_atomic(folder_ + name, "", 0644));
+    run_for(100);
+    EXPECT_TRUE(begun()) << cage->status_line();
+}
+
+TEST_F(CageTest, AtBootTheOthersAreNotWaitedForWithoutEnd) {
+    put("automatic", "");
+    HostSetup host{.image_folders = {folder_}};
+    host.sockets.egress = folder_ + "/missing";
+    auto cage = *Cage::make(*loop_, std::move(host), {folder_});
+    cage->read_agents();
+    cage->start_at_boot(std::chrono::milliseconds(50));
+    auto end = loop_->after(std::chrono::milliseconds(300), [&] { loop_->stop(); });
+    ASSERT_TRUE(loop_->run());
+    EXPECT_FALSE(cage->status_line().contains("stopped")) << cage->status_line();
+}
+
 TEST_F(CageTest, NoAgentsIsSaid) {
     auto cage = *Cage::make(*loop_, {}, {folder_});
     cage->read_agents();

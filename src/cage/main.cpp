@@ -15,6 +15,7 @@
 namespace nullbox::cage {
 namespace {
 
+constexpr auto kOthersFirst = std::chrono::milliseconds(5000);
 // nulld gives us its stop_timeout; agents get most of it.
 constexpr auto kShutdownGrace = std::chrono::milliseconds(3000);
 constexpr auto kShutdownLimit = std::chrono::milliseconds(4500);
@@ -61,7 +62,7 @@ Result<> serve(Service& service, const Options& options) {
     });
     service.ready();
     cage->read_agents();
-    cage->start_at_boot();
+    cage->start_at_boot(kOthersFirst);
     return service.serve();
 }
 
