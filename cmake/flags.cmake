@@ -16,6 +16,7 @@ endif()
 
 if(NULLBOX_HARDEN)
   # CFI needs LTO and hidden visibility; -z now with RELRO leaves no writable GOT; static-pie needs no loader.
+  # Packed relocations are half a megabyte less of each program that holds OpenSSL, which a boot need not unpack.
   set(CMAKE_CXX_FLAGS_RELEASE "-O2 -g0 -DNDEBUG")
   set(CMAKE_C_FLAGS_RELEASE "-O2 -g0 -DNDEBUG")
   add_compile_options(-flto=thin -fvisibility=hidden -fsanitize=cfi -D_FORTIFY_SOURCE=3
@@ -23,7 +24,7 @@ if(NULLBOX_HARDEN)
                       -ffunction-sections -fdata-sections)
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_FAST>)
   add_link_options(-flto=thin -fsanitize=cfi -static-pie -Wl,-z,relro,-z,now,-z,noexecstack -Wl,--gc-sections
-                   -Wl,--build-id=none -s -Wl,--thinlto-jobs=2)
+                   -Wl,--build-id=none -s -Wl,--thinlto-jobs=2 -Wl,-z,pack-relative-relocs)
 else()
   add_compile_options($<$<COMPILE_LANGUAGE:CXX>:-D_LIBCPP_HARDENING_MODE=_LIBCPP_HARDENING_MODE_EXTENSIVE>)
 endif()
