@@ -183,7 +183,10 @@ std::string Egress::status_line() const {
     auto status = network_.status();
     auto count = agents_.all().size();
     auto address = std::ranges::find(status.addresses, false, &IpAddress::v6);
-    auto line = address == status.addresses.end() ? status.uplink.state : address->text();
+    bool has_address = address != status.addresses.end();
+    auto line = has_address ? address->text() : status.uplink.state;
+    // An address is kept while the cable is out, and is of no use then.
+    if (has_address && !status.uplink.carrier) return cat(status.uplink.state, ", address ", line);
     if (status.gateway) line += cat(" via ", status.gateway->text());
     line += cat(", ", count, count == 1 ? " agent" : " agents");
     if (!status.rules_loaded) line += ", no firewall: agents get no network";

@@ -1,6 +1,7 @@
 // Egress over its interface, as cage and gate use it, on a network that is a socket pair.
 #include "egress/egress.h"
 
+#include <atomic>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <filesystem>
@@ -54,9 +55,11 @@ protected:
             },
             .dropped_packets = [](unsigned) { return uint64_t{7}; },
             .status =
-                [] {
+                [this] {
                     NetworkStatus status{.rules_loaded = true};
-                    status.uplink = {.name = "eth0", .state = "static address"};
+                    status.uplink = {.name = "eth0",
+                                     .carrier = carrier_,
+                                     .state = carrier_ ? "static address" : "no cable"};
                     status.addresses = {*IpAddress::parse("fe80::1"), *IpAddress::parse("192.0.2.7")};
                     status.own_addresses = {*IpAddress::parse("203.0.113.9")};
                     status.gateway = Ip4::parse("192.0.2.1");
@@ -105,6 +108,7 @@ protected:
     std::string folder_ = cat(testing::TempDir(), "egress_test_", ::getpid());
     std::vector<uid_t> allowed_{::getuid()};
     bool rules_loaded_ = true;
+    std::atomic<bool> carrier_ = true;
     std::set<unsigned> taps_;
     std::vector<Endpoint4> literals_;
     std::unique_ptr<Loop> loop_;
@@ -128,6 +132,8 @@ TEST_F(EgressTest, AnAgentIsAttachedWithATapAndTheBoxsCertificate) {
     EXPECT_EQ(status.at("agents").get_array().size(), 1);
     EXPECT_EQ(status.at("agents").get_array()[0].at("dropped_packets").to_number<int>(), 7);
     EXPECT_EQ(there([&] { return egress_->status_line(); }), "192.0.2.7 via 192.0.2.1, 1 agent");
+    carrier_ = false;
+    EXPECT_EQ(there([&] { return egress_->status_line(); }), "no cable, address 192.0.2.7");
     ASSERT_TRUE(call("Attach", attach_parameters("one"))) << "again: replaced";
     EXPECT_EQ(taps_.size(), 1);
     ASSERT_TRUE(call("Attach", attach_parameters("two")));

@@ -144,15 +144,18 @@ Task<Result<>> Session::connect_to(const IpAddress& address) {
     auto executor = client_.socket().get_executor();
     server_ = std::make_unique<TcpStream>(tcp::socket(executor), deadline_, server_traffic_);
     auto timer = std::make_shared<asio::steady_timer>(executor, setup_->times.connect);
-    timer->async_wait([self = shared_from_this(), timer, which = server_.get()](const ErrorCode& code) {
-        if (!code && self->server_.get() == which) which->close();
+    auto late = std::make_shared<bool>(false);
+    timer->async_wait([self = shared_from_this(), timer, late, which = server_.get()](const ErrorCode& code) {
+        if (code || self->server_.get() != which) return;
+        *late = true;
+        which->close();
     });
     auto [code] =
         co_await server_->socket().async_connect(setup_->route(address, destination().port), kAwait);
     timer->cancel();
-    if (code) co_return asio_error(code, cat("connect to ", address.text(), " port ", destination().port));
-    if (!server_->socket().is_open())
-        co_return errno_error(ETIMEDOUT, cat("connect to ", address.text(), " port ", destination().port));
+    auto what = cat("connect to ", address.text(), " port ", destination().port);
+    if (*late || !server_->socket().is_open()) co_return errno_error(ETIMEDOUT, what);
+    if (code) co_return asio_error(code, what);
     ErrorCode ignored;
     server_->socket().set_option(tcp::no_delay(true), ignored);
     co_return Result<>();

@@ -72,18 +72,21 @@ Task<Result<std::vector<std::byte>>> Upstream::exchange_tcp(tcp::endpoint server
     auto socket = std::make_shared<tcp::socket>(context_);
     asio::steady_timer timer(context_);
     close_in_time(timer, socket, options_.timeout);
+    auto failure = [&](const ErrorCode& code, std::string_view doing) {
+        return socket->is_open() ? asio_error(code, doing) : errno_error(ETIMEDOUT, "no answer");
+    };
     auto [unconnected] = co_await socket->async_connect(server, kAwait);
-    if (unconnected) co_return asio_error(unconnected, "connect");
+    if (unconnected) co_return failure(unconnected, "connect");
     auto query = dns::encode(question);
     std::array<std::byte, 2> size{std::byte(query.size() >> 8), std::byte(query.size() & 0xff)};
     query.insert(query.begin(), size.begin(), size.end());
     auto [unsent, sent] = co_await asio::async_write(*socket, asio::buffer(query), kAwait);
-    if (unsent) co_return asio_error(unsent, "send");
+    if (unsent) co_return failure(unsent, "send");
     auto [no_size, size_read] = co_await asio::async_read(*socket, asio::buffer(size), kAwait);
-    if (no_size) co_return asio_error(no_size, "receive");
+    if (no_size) co_return failure(no_size, "receive");
     std::vector<std::byte> message(size_t(size[0]) << 8 | size_t(size[1]));
     auto [no_message, read] = co_await asio::async_read(*socket, asio::buffer(message), kAwait);
-    if (no_message) co_return asio_error(no_message, "receive");
+    if (no_message) co_return failure(no_message, "receive");
     timer.cancel();
     co_return message;
 }
