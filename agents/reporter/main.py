@@ -99,7 +99,8 @@ class Reporter:
         self.position = max(self.position, int(entry.get("position", 0)))
         if take(self.findings, entry):
             path = write_report(self.folder, self.findings)
-            say(f"report with {len(self.findings)} findings written to {path}")
+            count = len(self.findings)
+            say(f"report with {count} {'finding' if count == 1 else 'findings'} written to {path}")
 
     def follow(self, url: str) -> None:
         watch = Watch(url, self.position)

@@ -321,7 +321,7 @@ TEST_F(AgainstGate, TablesAndJson) {
     auto lines = nullctl({"agent", "logs", "researcher", "--json"});
     EXPECT_EQ(std::ranges::count(lines.out, '\n'), 2);
     auto denials = nullctl({"egress", "denials"});
-    EXPECT_TRUE(denials.out.contains("researcher lookup denied evil.example:443 3 times: not on its list\n"
+    EXPECT_TRUE(denials.out.contains("researcher lookup denied evil.example 3 times: not on its list\n"
                                      "    to allow it: allow = [\"evil.example\"]\n"))
         << denials.out;
 }

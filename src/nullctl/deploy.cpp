@@ -17,8 +17,10 @@ namespace nullbox::nullctl {
 static Result<> send(Tool& tool, std::string_view kind, std::string_view name, int fd,
                      std::string_view what) {
     auto* box = TRY(tool.box());
-    return box->upload(kind, name, fd,
-                       [&](uint64_t done, uint64_t total) { tool.terminal.progress(what, done, total); });
+    return box->upload(kind, name, fd, [&](uint64_t done, uint64_t total) {
+        auto size = size_text(static_cast<int64_t>(total));
+        tool.terminal.progress(cat(what, ", ", size), done, total);
+    });
 }
 
 static Result<Fd> in_memory(std::string_view content) {
@@ -86,7 +88,9 @@ Result<> agent_deploy(Tool& tool, const DeployOptions& options) {
     TRY(ask_for_consent(tool, manifest, options.yes));
     TRY(check_secrets(tool, grants));
     auto packed = TRY(pack_folder(options.folder));
-    if (packed.image) TRY(send(tool, "app", manifest.name, packed.image.get(), cat(packed.files, " files")));
+    if (packed.image)
+        TRY(send(tool, "app", manifest.name, packed.image.get(),
+                 cat(packed.files, packed.files == 1 ? " file" : " files")));
     TRY(settle_grants(tool, manifest.name, grants));
     auto document = TRY(in_memory(text));
     TRY(send(tool, "manifest", manifest.name, document.get(), "manifest"));

@@ -11,7 +11,7 @@ static std::string destination_of(const json::object& record) {
     auto address = text_at(record, "address");
     auto port = number_at(record, "port");
     auto where = name.empty() ? address : name;
-    if (port > 0) where += cat(":", port);
+    if (port > 0 && text_at(record, "kind") != "lookup") where += cat(":", port);
     if (!name.empty() && !address.empty()) where += cat(" (", address, ")");
     return where;
 }

@@ -209,8 +209,8 @@ void Terminal::progress(std::string_view what, uint64_t done, uint64_t total) {
     uint64_t filled = total ? done * kWidth / total : kWidth;
     std::string bar(filled, '#');
     bar.append(kWidth - filled, '.');
-    auto text = cat("\r", visible(what), " [", bar, "] ", total ? done * 100 / total : 100, "% of ",
-                    (total + (1 << 20) - 1) >> 20, " MB", done >= total ? "\n" : "");
+    auto text = cat("\r", visible(what), " [", bar, "] ", total ? done * 100 / total : 100, "%",
+                    done >= total ? "\n" : "");
     std::fputs(text.c_str(), stderr);
     std::fflush(stderr);
 }
