@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import tap
 from box import Refused
-from lab_box import AGENTS, GO_ON_LIMIT_S, SERVICES, LabBox
+from lab_box import AGENTS, BACK_LIMIT_S, GO_ON_LIMIT_S, SERVICES, LabBox
 from tap import equal, expect
 
 OUT_OF_REACH = {"other.lab.test", "44.55.66.77", "169.254.169.254", "8.8.8.8"}  # where the agents try to get
@@ -52,17 +52,21 @@ class Kills:
         self.box.nothing_escaped()
 
     def kill_while_secrets_come(self) -> None:
-        over = threading.Event()
+        acknowledged, over = threading.Event(), threading.Event()
 
         def put_in() -> None:
+            """Until one is not acknowledged, which is when the vault is gone."""
             while not over.is_set():
                 name = f"SECRET_{self.sets}"
                 self.sets += 1
-                if self.box.nullctl("vault", "set", name, given="x" * 20).status == 0:
-                    self.secrets.add(name)
+                if self.box.nullctl("vault", "set", name, given="x" * 20).status != 0:
+                    return
+                self.secrets.add(name)
+                acknowledged.set()
         setter = threading.Thread(target=put_in)
         setter.start()
         try:
+            expect(acknowledged.wait(BACK_LIMIT_S), "the vault takes no secret")
             self.kill("warden")
         finally:
             over.set()

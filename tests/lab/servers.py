@@ -103,6 +103,13 @@ class Request:
     body: bytes
 
 
+class QuietServer(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request, client_address):
+        """A client that does not like our certificate, or was killed, is none of our mistakes."""
+
+
 @dataclass
 class Api:
     """An HTTPS API that takes one key, and answers with findings; /echo sends back what it was sent."""
@@ -122,8 +129,7 @@ class Api:
         certificate, key = self.authority.certificate(self.name)
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, key)
-        server = http.server.ThreadingHTTPServer((self.address, port), self._handler())
-        server.daemon_threads = True
+        server = QuietServer((self.address, port), self._handler())
         server.socket = context.wrap_socket(server.socket, server_side=True, do_handshake_on_connect=False)
         threading.Thread(target=server.serve_forever, daemon=True).start()
         return server.server_port
