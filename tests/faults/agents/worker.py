@@ -2,7 +2,7 @@
 number into the shared memory, and tries what it may not; it waits for no answer to the last, so that there is no moment
 without an attempt. Numbers that were acknowledged stand in a file of a shared folder, where it goes on after a restart.
 
-It is started hundreds of times, in emulated machines in emulated machines: instead of socket, ssl, http.client and json,
+It is started hundreds of times, in emulated machines inside emulated ones: instead of socket, ssl, http.client, json
 which take three quarters of its start, it uses what is below them.
 """
 import _socket
