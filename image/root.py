@@ -40,7 +40,9 @@ def build_time() -> int:
 
 
 def run(*command) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True)
+    # build_time() is where SOURCE_DATE_EPOCH counts; mksquashfs takes it or its own options, and not both.
+    environment = {name: value for name, value in os.environ.items() if name != "SOURCE_DATE_EPOCH"}
+    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, env=environment)
     if done.returncode != 0:
         raise ImageError(f"{command[0]} failed: {(done.stderr or done.stdout).strip()[-2000:]}")
 

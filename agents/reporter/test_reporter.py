@@ -132,7 +132,7 @@ def test_the_same_entry_twice_is_one_report_and_a_tombstone_takes_it_out(tmp_pat
                 entry("findings/a", None, 4, "tombstone")):
         agent.hear({"entry": one})
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split(" written")[0] for line in lines] == ["report with 1 findings", "report with 1 findings",
+    assert [line.split(" written")[0] for line in lines] == ["report with 1 finding", "report with 1 finding",
                                                             "report with 0 findings"]
     assert agent.position == 4
     assert "| a |" not in (tmp_path / "research.md").read_text()
