@@ -21,8 +21,9 @@ CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "null
 QEMU = "qemu-system-x86_64"
 PROBE_LIMIT_S = 10
 
-# The console is virtio: one exit a line, where a serial port takes one for each character.
-KERNEL_COMMAND_LINE = "console=hvc0 quiet kvm.report_ignored_msrs=0"
+# The console is virtio: one exit a line, where a serial port takes one for each character. Stage 1 attaches, mounts and
+# moves, each of which waits for grace periods; nulld expedites them only from stage 2 on.
+KERNEL_COMMAND_LINE = "console=hvc0 quiet kvm.report_ignored_msrs=0 rcupdate.rcu_expedited=1"
 # Before its driver is there, a serial port says what goes wrong: a machine with too little memory ends that early. Not by
 # default, because the kernel also has things to say there that are no trouble.
 EARLY_COMMAND_LINE = "earlyprintk=ttyS0"
