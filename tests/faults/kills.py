@@ -35,6 +35,7 @@ class Kills:
         self.restarts_before = {name: lab_box.service(name)["restarts"] for name in SERVICES}
         self.secrets: set[str] = set()  # whose Set was acknowledged
         self.sets = 0
+        self.surprises: list[str] = []  # agents that ended by themselves, with the reason that was shown
         self.times: dict[str, list[float]] = {name: [] for name in SERVICES}  # from death to come-back
 
     # --- one kill
@@ -96,6 +97,8 @@ class Kills:
             except (tap.Failure, Refused) as problem:
                 raise tap.Failure(f"after {' and '.join(batch)}: {problem}") from None
             said.append(f"{'+'.join(batch)} {time.monotonic() - start:.0f} s")
+        said += self.surprises
+        self.surprises = []
         return ", ".join(said)
 
     def recovers(self, batch: list[str], before: dict[str, dict]) -> None:
@@ -136,8 +139,13 @@ class Kills:
                 expect(agent["vm_pid"] != before[name]["vm_pid"], f"{name} was not started anew")
                 expect("egress ended" in (agent["started_anew_because"] or ""),
                        f"{name} was started anew because {agent['started_anew_because']}")
-            else:
-                equal(agent["vm_pid"], before[name]["vm_pid"], f"VM process of {name}")
+            elif agent["vm_pid"] != before[name]["vm_pid"]:
+                # Not by our hand: allowed only if whoever looks is told why.
+                told = self.box.why_it_ended(name)
+                expect(agent["restarts"] > before[name]["restarts"] and told,
+                       f"{name} has another VM ({before[name]['vm_pid']} -> {agent['vm_pid']}) and nobody says why: "
+                       f"{agent['describe']}; {self.box.last_words(name, 20)}")
+                self.surprises.append(f"{name}: {told}")
 
     # --- what must have come of it
 

@@ -133,6 +133,13 @@ class LabBox:
         lines = self.root.call(f"{CAGE}.Logs", {"name": name, "lines": count})["lines"]
         return " | ".join(line["text"] for line in lines)
 
+    def why_it_ended(self, name: str) -> str:
+        """What cage wrote into the agent's log when it last ended."""
+        lines = self.root.call(f"{CAGE}.Logs", {"name": name, "lines": 100})["lines"]
+        ends = [line["text"] for line in lines if line["stream"] == "cage" and
+                re.match(r"exited|killed|failed|ended|lost", line["text"])]
+        return ends[-1] if ends else ""
+
     # --- what must hold at any time
 
     def nothing_escaped(self) -> None:
