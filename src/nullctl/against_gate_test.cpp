@@ -321,6 +321,9 @@ TEST_F(AgainstGate, TablesAndJson) {
     auto lines = nullctl({"agent", "logs", "researcher", "--json"});
     EXPECT_EQ(std::ranges::count(lines.out, '\n'), 2);
     auto denials = nullctl({"egress", "denials"});
+    auto document = nullctl({"egress", "denials", "--json"});
+    EXPECT_TRUE(document.out.starts_with("{\"records\":[{") && document.out.ends_with("}]}\n"))
+        << document.out;
     EXPECT_TRUE(denials.out.contains("researcher lookup denied evil.example 3 times: not on its list\n"
                                      "    to allow it: allow = [\"evil.example\"]\n"))
         << denials.out;

@@ -1,4 +1,5 @@
 #include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
 
 #include "base/text.h"
 #include "nullctl/commands.h"
@@ -36,10 +37,16 @@ Result<> egress_records(Tool& tool, const RecordOptions& options) {
     json::object parameters{{"lines", options.lines}, {"follow", options.follow}};
     if (!options.agent.empty()) parameters["agent"] = options.agent;
     bool any = false;
+    json::array all; // one document for a program, however many answers they come in
     TRY(box->follow("egress", options.all ? "Records" : "Denials", std::move(parameters),
                     [&](Answer answer) -> Result<bool> {
-                        if (tool.json) {
+                        if (tool.json && options.follow) {
                             tool.terminal.json(answer.text);
+                            return true;
+                        }
+                        if (tool.json) {
+                            for (const auto& item : list_at(answer.parameters, "records"))
+                                all.push_back(item);
                             return true;
                         }
                         for (const auto& item : list_at(answer.parameters, "records"))
@@ -49,6 +56,8 @@ Result<> egress_records(Tool& tool, const RecordOptions& options) {
                             }
                         return true;
                     }));
+    if (tool.json && !options.follow)
+        tool.terminal.json(json::serialize(json::object{{"records", std::move(all)}}));
     if (!tool.json && !any)
         tool.terminal.line(options.all ? "no records" : "nothing was denied", Tone::Faint);
     return {};
