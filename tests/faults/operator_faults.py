@@ -11,8 +11,9 @@ import time
 
 import network
 import tap
+import variants
 from lab_box import LabBox
-from surroundings import GATE_PORT, PASSPHRASE, ROOT
+from surroundings import GATE_PORT, PASSPHRASE
 from tap import equal, expect
 from wrong_agents import WRONG_AGENT_KEYS, agent_with
 
@@ -116,7 +117,7 @@ class Sender:
 class Uploads:
     def __init__(self, lab_box: LabBox):
         self.box, self.root = lab_box, lab_box.root
-        self.body = (ROOT / "out/agents/analyst.app.img").read_bytes()
+        self.body = (variants.image.OUT / "agents/analyst.app.img").read_bytes()
         self.before = self.names()
 
     def names(self) -> list[str]:

@@ -1,7 +1,6 @@
 """A box's whole surroundings: the lab's network with its servers and traps, and an operator with nullctl. What the box
 sends and nothing explains, is found here.
 """
-import json
 import os
 import re
 import ssl
@@ -10,11 +9,8 @@ from pathlib import Path
 
 import network
 import servers
-from tap import expect
+from nullctl import PROGRAM, Answer
 from time_server import TimeServer
-
-ROOT = Path(__file__).resolve().parent.parent.parent
-NULLCTL = ROOT / "out/nullctl"
 
 API, API_ADDRESS = "api.lab.test", "11.22.33.44"
 OTHER, OTHER_ADDRESS = "other.lab.test", "44.55.66.77"
@@ -30,20 +26,6 @@ ALLOWED = {("udp", network.DNS, 53), ("tcp", network.DNS, 53), ("tcp", API_ADDRE
            ("udp", "255.255.255.255", 67), ("udp", network.GATEWAY, 67)}
 
 
-class Answer:
-    """What nullctl said."""
-
-    def __init__(self, done: subprocess.CompletedProcess):
-        self.status, self.out, self.err = done.returncode, done.stdout, done.stderr
-
-    def json(self):
-        return json.loads(self.out)
-
-    def ok(self) -> "Answer":
-        expect(self.status == 0, f"status {self.status}: {(self.err or self.out).strip()[-400:]}")
-        return self
-
-
 class Operator:
     """Somebody with nullctl and a key of their own."""
 
@@ -52,7 +34,7 @@ class Operator:
 
     def nullctl(self, *words: str, given: str = "", limit_s: float = 60) -> Answer:
         environment = os.environ | {"NULLCTL_CONFIG": str(self.folder), "NO_COLOR": "1"}
-        return Answer(subprocess.run([NULLCTL, *words], input=given, capture_output=True, text=True, timeout=limit_s,
+        return Answer(subprocess.run([PROGRAM, *words], input=given, capture_output=True, text=True, timeout=limit_s,
                                      env=environment))
 
     def machine_configuration_lines(self) -> str:
