@@ -13,6 +13,9 @@
 
 namespace nullbox::agent_init {
 
+uint64_t uptime_ns(); // the monotonic clock
+uint64_t oom_kills(); // how many processes the kernel has killed for memory
+
 struct SessionOptions {
     // Kills what the command left behind. As PID 1 that is every process there is.
     std::function<void()> kill_rest;
@@ -21,11 +24,10 @@ struct SessionOptions {
     // The host's clock was set. Empty: the guest's stays as it is.
     std::function<void(uint64_t clock_ns)> set_clock = {};
     uint16_t memory_port = guest_link::kMemoryPort; // on the guest's loopback
+    uint64_t (*oom_kills)() = agent_init::oom_kills;
 };
 
 // From Start to Exited (or Failure) sent. SIGCHLD must be blocked. An error means that the host is gone.
 Result<> run_session(Link& link, const guest_link::Start& start, const SessionOptions& options);
-
-uint64_t uptime_ns(); // the monotonic clock
 
 } // namespace nullbox::agent_init

@@ -5,6 +5,7 @@
 #include <span>
 
 #include "base/text.h"
+#include "cage/agent_status.h"
 #include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
 #include "manifest/forms.h"
@@ -21,55 +22,6 @@ constexpr int64_t kMaxLogLines = 4096;
 constexpr int64_t kMaxGraceMs = 60'000;
 // Lines go out in answers of this many bytes of text, well below what a connection may have unread.
 constexpr size_t kLogBatchBytes = size_t{128} << 10;
-
-static json::value number_or_null(int64_t value) {
-    return value < 0 ? json::value(nullptr) : json::value(value);
-}
-
-static json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value(nullptr) : json::value(text);
-}
-
-static json::object summary(const Agent& agent) {
-    const auto& manifest = agent.entry().manifest;
-    return {{"name", agent.entry().name},
-            {"state", state_name(agent.life().state())},
-            {"describe", printable(agent.life().describe())},
-            {"image", manifest ? manifest->image : ""},
-            {"version", manifest ? manifest->version : ""}};
-}
-
-static json::object status(const Agent& agent) {
-    auto answer = summary(agent);
-    const auto& manifest = agent.entry().manifest;
-    const auto& end = agent.life().command_end();
-    const auto& times = agent.start_times();
-    bool exited = end && agent.life().state() == State::Exited;
-    const auto* next = agent.next_entry();
-    answer["manifest"] = agent.entry().manifest_path;
-    answer["diagnostics"] = next ? next->diagnostics : agent.entry().diagnostics;
-    answer["changed"] = next != nullptr;
-    answer["waits_for"] = text_or_null(printable(agent.life().waits_for()));
-    answer["started_anew_because"] = text_or_null(printable(agent.life().lost()));
-    answer["address"] = text_or_null(agent.address());
-    answer["max_memory_mb"] = manifest ? manifest->max_memory_mb : 0;
-    answer["max_cpu_percent"] = manifest ? manifest->max_cpu_percent : 0;
-    answer["exit_code"] = number_or_null(exited && !end->by_signal ? int64_t{end->value} : -1);
-    answer["exit_signal"] = number_or_null(exited && end->by_signal ? int64_t{end->value} : -1);
-    answer["restarts"] = agent.life().restarts();
-    answer["vm_pid"] = number_or_null(agent.vm_pid() > 0 ? agent.vm_pid() : -1);
-    answer["vm_memory_bytes"] =
-        number_or_null(agent.vm_pid() > 0 ? static_cast<int64_t>(agent.vm_memory_bytes()) : -1);
-    answer["start_to_first_output_ms"] = number_or_null(times.first_output_ms);
-    answer["start_times_ms"] = json::object{{"vm_spawned", number_or_null(times.vm_spawned_ms)},
-                                            {"vm_started", number_or_null(times.vm_started_ms)},
-                                            {"guest_hello", number_or_null(times.guest_hello_ms)},
-                                            {"command_started", number_or_null(times.command_started_ms)},
-                                            {"first_output", number_or_null(times.first_output_ms)}};
-    answer["log_lines"] = agent.log().size();
-    answer["log_lines_dropped"] = agent.log().dropped();
-    return answer;
-}
 
 static json::object line_object(const LogLine& line) {
     return {{"sequence", line.sequence},
@@ -98,14 +50,14 @@ static void list(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
     json::array agents;
-    for (const auto& agent : cage.agents()) agents.push_back(summary(*agent));
+    for (const auto& agent : cage.agents()) agents.push_back(agent_summary(*agent));
     call.reply({{"agents", std::move(agents)}});
 }
 
 static void show(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     auto name = parameters.text("name", {.most_bytes = 64});
-    if (auto* agent = agent_of(cage, call, parameters, name)) call.reply({{"agent", status(*agent)}});
+    if (auto* agent = agent_of(cage, call, parameters, name)) call.reply({{"agent", agent_status(*agent)}});
 }
 
 // What Start and Restart answer.
@@ -143,6 +95,30 @@ static void stop(Cage& cage, Call call) {
     agent->stop([kept = std::make_shared<Call>(std::move(call)),
                  agent] { kept->reply({{"describe", printable(agent->life().describe())}}); },
                 grace);
+}
+
+// Answers when all of its vCPUs stand still.
+static void pause(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = parameters.text("name", {.most_bytes = 64});
+    auto* agent = agent_of(cage, call, parameters, name);
+    if (!agent) return;
+    agent->pause([kept = std::make_shared<Call>(std::move(call)), agent](const Result<>& done) {
+        if (done)
+            kept->reply({{"describe", printable(agent->life().describe())}});
+        else
+            kept->error("io.nullbox.cage.CannotPause", printable(done.error().message));
+    });
+}
+
+static void resume(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = parameters.text("name", {.most_bytes = 64});
+    auto* agent = agent_of(cage, call, parameters, name);
+    if (!agent) return;
+    if (auto resumed = agent->resume(); !resumed)
+        return call.error("io.nullbox.cage.CannotResume", printable(resumed.error().message));
+    call.reply({{"describe", printable(agent->life().describe())}});
 }
 
 namespace {
@@ -297,6 +273,8 @@ static constexpr Row kTable[] = {
     {"Logs", kAsOperator, logs},
     {"Start", kAsOperator, start},
     {"Stop", kAsOperator, stop},
+    {"Pause", kAsOperator, pause},
+    {"Resume", kAsOperator, resume},
     {"Restart", kGateOnly, restart},
     {"Reload", kGateOnly, reload},
     {"Remove", kGateOnly, remove},

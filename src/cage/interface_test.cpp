@@ -6,10 +6,13 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <set>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
+#include "cage/end_reason.h"
+#include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
 #include "cage/sha256.h"
 #include "varlink/description.h"
@@ -81,6 +84,48 @@ TEST_F(InterfaceTest, TheDescriptionIsTheTables) {
     auto checked = varlink::check_interface(table);
     EXPECT_TRUE(checked) << checked.error().message;
     for (const auto& method : table.methods) EXPECT_FALSE(method.allowed_uids.empty()) << method.name;
+}
+
+static const varlink::Type& described_type(const varlink::Description& description, std::string_view name) {
+    auto found = std::ranges::find(description.types, name, &varlink::Declared::name);
+    EXPECT_NE(found, description.types.end()) << name;
+    return found->type;
+}
+
+TEST_F(InterfaceTest, AStatusHasWhatIsDescribed) {
+    auto description = *varlink::parse_description(kInterfaceDescription);
+    auto expect_fields = [&](const json::object& object, std::string_view type) {
+        std::set<std::string> described, seen;
+        for (const auto& field : described_type(description, type).fields) {
+            described.insert(field.name);
+            bool may_be_null = field.type.kind == varlink::Type::Kind::Optional;
+            if (!may_be_null && object.contains(field.name))
+                EXPECT_FALSE(object.at(field.name).is_null()) << field.name;
+        }
+        for (const auto& field : object) seen.insert(std::string(field.key()));
+        EXPECT_EQ(seen, described) << type;
+    };
+    expect_fields(call("Status", {{"name", "own"}}).parameters.at("agent").as_object(), "AgentStatus");
+    expect_fields(call("List", {}).parameters.at("agents").at(0).as_object(), "AgentSummary");
+    expect_fields(call("Inspect", {{"name", "own"}}).parameters.at("manifest").as_object(), "Manifest");
+    manifest::AgentManifest with_check{.health_check = {{.kind = "tcp", .port = 1}}};
+    expect_fields(manifest_as_json(with_check).at("health_check").as_object(), "HealthCheck");
+}
+
+TEST_F(InterfaceTest, TheReasonsForAnEndAreAClosedList) {
+    auto description = *varlink::parse_description(kInterfaceDescription);
+    std::vector<std::string> words;
+    for (int i = 0; i <= static_cast<int>(EndReason::NeedLost); i++)
+        words.emplace_back(end_reason_name(static_cast<EndReason>(i)));
+    EXPECT_EQ(described_type(description, "EndReason").values, words);
+}
+
+TEST_F(InterfaceTest, OnlyWhatRunsCanBePaused) {
+    auto pause = call("Pause", {{"name", "own"}});
+    EXPECT_EQ(pause.error, "io.nullbox.cage.CannotPause");
+    EXPECT_EQ(pause.parameters.at("message"), "agent own is stopped: only one that runs can be paused");
+    EXPECT_EQ(call("Resume", {{"name", "own"}}).error, "io.nullbox.cage.CannotResume");
+    EXPECT_EQ(call("Pause", {{"name", "nobody"}}).error, "io.nullbox.cage.NoSuchAgent");
 }
 
 TEST_F(InterfaceTest, InspectSaysWhatTheAgentMayDo) {

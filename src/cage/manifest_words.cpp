@@ -30,6 +30,14 @@ static json::array credentials(const manifest::AgentManifest& manifest) {
     return list;
 }
 
+static json::value health_check(const manifest::AgentManifest& manifest) {
+    if (manifest.health_check.empty()) return nullptr;
+    const auto& check = manifest.health_check.front();
+    return json::object{{"kind", check.kind},         {"port", check.port},
+                        {"path", check.path},         {"interval_ms", check.interval.count()},
+                        {"failures", check.failures}, {"grace_ms", check.grace.count()}};
+}
+
 static std::string_view restart_name(manifest::RestartPolicy policy) {
     switch (policy) {
     case manifest::RestartPolicy::Always:
@@ -66,7 +74,8 @@ json::object manifest_as_json(const manifest::AgentManifest& manifest) {
             {"memory_read", texts(manifest.memory_read)},
             {"memory_write", texts(manifest.memory_write)},
             {"memory_max_entries", manifest.memory_max_entries},
-            {"memory_max_bytes", manifest.memory_max_bytes}};
+            {"memory_max_bytes", manifest.memory_max_bytes},
+            {"health_check", health_check(manifest)}};
 }
 
 static std::string about(const manifest::Credential& credential) {

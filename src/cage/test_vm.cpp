@@ -6,6 +6,7 @@
 #include <dirent.h>
 #include <memory>
 #include <sys/socket.h>
+#include <thread>
 #include <unistd.h>
 
 #include "agent_init/session.h"
@@ -126,6 +127,17 @@ static int talk_to_memory() {
     return 0;
 }
 
+// cage's later messages, as the device thread would take them.
+static void serve_channel(bool deaf) {
+    PauseMessage message{};
+    while (::recv(kVmmChannelFd, &message, sizeof message, 0) == sizeof message) {
+        (void)write_all(
+            2, cat(message.kind == VmmMessageKind::Pause ? "pause " : "resume ", message.number, "\n"));
+        if (message.kind == VmmMessageKind::Pause && !deaf)
+            tell(PauseMessage{.kind = VmmMessageKind::Paused, .number = message.number});
+    }
+}
+
 int main() {
     sigset_t child;
     ::sigemptyset(&child);
@@ -155,7 +167,7 @@ int main() {
         ::pause();
     }
     if (kind == "panic") {
-        tell(ended(VmEnd::GuestFault, "kernel panic\x1b[2J"));
+        tell(ended(VmEnd::GuestPanic, "kernel panic\x1b[2J"));
         return 0;
     }
     if (kind == "other-ports") {
@@ -163,6 +175,15 @@ int main() {
         if (!closed_by_host(connect_to(22))) return 91;
     }
     if (kind == "memory") return talk_to_memory();
+    if (kind == "host-failure") {
+        tell(ended(VmEnd::HostFailure, "KVM cannot run the vCPU"));
+        return 0;
+    }
+    if (kind == "out-of-memory") {
+        tell(ended(VmEnd::GuestPanic, "Kernel panic - not syncing: System is deadlocked on memory"));
+        return 0;
+    }
+    std::thread(serve_channel, kind == "deaf").detach();
     if (auto ran = run_guest(); !ran) return 92;
     tell(ended(VmEnd::Shutdown, "reset"));
     return 0;

@@ -31,6 +31,8 @@ constexpr Rule kRules[] = {
     {.interface = kCage, .method = "Start", .least = Operator, .limit = kSlow},
     {.interface = kCage, .method = "Stop", .least = Operator, .limit = kSlow},
     {.interface = kCage, .method = "Restart", .least = Operator, .limit = kSlow},
+    {.interface = kCage, .method = "Pause", .least = Operator},
+    {.interface = kCage, .method = "Resume", .least = Operator},
     {.interface = kCage, .method = "Reload", .least = Admin},
     {.interface = kCage, .method = "Remove", .least = Admin, .limit = kSlow},
 

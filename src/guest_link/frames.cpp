@@ -9,11 +9,13 @@ enum class Type : uint8_t {
     Start = 1,
     Stop = 2,
     SetClock = 3,
+    CheckHealth = 32,
     Hello = 64,
     Started = 65,
     Output = 66,
     Exited = 67,
-    Failure = 68
+    Failure = 68,
+    Health = 96
 };
 
 template <typename Frame>
@@ -150,6 +152,23 @@ static Type write(ByteWriter& out, const SetClock& set) {
     return Type::SetClock;
 }
 
+static Type write(ByteWriter& out, const CheckHealth& check) {
+    out.number(check.number).number(static_cast<uint8_t>(check.http)).number(check.port);
+    put(out, check.path);
+    out.number(check.timeout_ms);
+    return Type::CheckHealth;
+}
+
+static Result<CheckHealth> read_check_health(ByteReader& in) {
+    CheckHealth check{.number = in.number<uint32_t>()};
+    check.http = TRY(take_bool(in, "http"));
+    check.port = in.number<uint16_t>();
+    check.path = take_text(in);
+    check.timeout_ms = in.number<uint32_t>();
+    TRY(check_length(check.path, kMaxHealthPath, "path"));
+    return check;
+}
+
 static Type write(ByteWriter& out, const Hello& hello) {
     out.number(hello.version).number(hello.uptime_ns);
     return Type::Hello;
@@ -182,7 +201,7 @@ static Result<Output> read_output(ByteReader& in) {
 
 static Type write(ByteWriter& out, const Exited& exited) {
     out.number(static_cast<uint8_t>(exited.by_signal)).number(exited.value);
-    put(out, exited.reason);
+    out.number(static_cast<uint8_t>(exited.out_of_memory));
     return Type::Exited;
 }
 
@@ -190,10 +209,23 @@ static Result<Exited> read_exited(ByteReader& in) {
     Exited exited;
     exited.by_signal = TRY(take_bool(in, "by_signal"));
     exited.value = in.number<uint32_t>();
-    exited.reason = take_text(in);
+    exited.out_of_memory = TRY(take_bool(in, "out_of_memory"));
     if (exited.value > 255) return error(cat("exit value is ", exited.value, ", at most 255"));
-    TRY(check_length(exited.reason, kMaxMessageText, "reason"));
     return exited;
+}
+
+static Type write(ByteWriter& out, const Health& health) {
+    out.number(health.number).number(static_cast<uint8_t>(health.good));
+    put(out, health.says);
+    return Type::Health;
+}
+
+static Result<Health> read_health(ByteReader& in) {
+    Health health{.number = in.number<uint32_t>()};
+    health.good = TRY(take_bool(in, "good"));
+    health.says = take_text(in);
+    TRY(check_length(health.says, kMaxHealthText, "says"));
+    return health;
 }
 
 static Type write(ByteWriter& out, const Failure& failure) {
@@ -238,6 +270,7 @@ static Result<HostFrame> decode(uint8_t type, ByteReader& in, const HostFrame*) 
     if (type == number_of(Type::Start)) return HostFrame(TRY(read_start(in)));
     if (type == number_of(Type::Stop)) return HostFrame(Stop{.grace_ms = in.number<uint32_t>()});
     if (type == number_of(Type::SetClock)) return HostFrame(SetClock{.clock_ns = in.number<uint64_t>()});
+    if (type == number_of(Type::CheckHealth)) return HostFrame(TRY(read_check_health(in)));
     return error("unknown to a guest");
 }
 
@@ -251,6 +284,7 @@ static Result<GuestFrame> decode(uint8_t type, ByteReader& in, const GuestFrame*
     if (type == number_of(Type::Output)) return GuestFrame(TRY(read_output(in)));
     if (type == number_of(Type::Exited)) return GuestFrame(TRY(read_exited(in)));
     if (type == number_of(Type::Failure)) return GuestFrame(TRY(read_failure(in)));
+    if (type == number_of(Type::Health)) return GuestFrame(TRY(read_health(in)));
     return error("unknown to the host");
 }
 

@@ -4,7 +4,8 @@
 //
 // The host treats every frame from the guest as hostile: the agent may be root in its VM and may have
 // replaced agent-init. Lengths are bounded before anything is kept, and a payload must be used up to its last
-// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are left for exec, which comes later.
+// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are left for exec; from 32 (host) and 96
+// (guest) on is what concerns the agent's life.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@
 
 namespace nullbox::guest_link {
 
-constexpr uint16_t kVersion = 3;
+constexpr uint16_t kVersion = 4;
 constexpr uint32_t kMemoryPort = 9100; // vsock port of the host, TCP port of the guest's loopback
 constexpr size_t kHeaderBytes = 5;
 constexpr size_t kMaxGuestPayload = size_t{64} << 10; // of a frame that a guest sends
@@ -26,6 +27,8 @@ constexpr size_t kMaxHostPayload = size_t{1} << 20;   // Start holds a whole env
 constexpr size_t kMaxOutputText = size_t{16} << 10;   // a longer line goes in pieces
 constexpr size_t kMaxMessageText = 4096;              // reasons and error texts
 constexpr size_t kMaxStageText = 64;
+constexpr size_t kMaxHealthPath = 256;
+constexpr size_t kMaxHealthText = 200;
 
 constexpr size_t kMaxAuthorityText = size_t{32} << 10;
 constexpr uint32_t kMaxStartShares = 32;
@@ -72,6 +75,15 @@ struct SetClock {          // the host's clock was set while the agent ran
     bool operator==(const SetClock&) const = default;
 };
 
+struct CheckHealth {     // one look at the agent, answered by one Health; replaces one that is not answered
+    uint32_t number = 0; // comes back in the answer
+    bool http = false;   // a GET that must answer 2xx; else a connection that must be accepted
+    uint16_t port = 0;   // on the guest's loopback
+    std::string path;    // http only
+    uint32_t timeout_ms = 0; // then it has failed
+    bool operator==(const CheckHealth&) const = default;
+};
+
 // --- guest to host; every field is guest-controlled
 
 struct Hello {
@@ -97,9 +109,16 @@ struct Output {
 
 struct Exited {
     bool by_signal = false;
-    uint32_t value = 0; // exit code or signal, 0..255
-    std::string reason; // empty, or more than the number says ("out of memory")
+    uint32_t value = 0;         // exit code or signal, 0..255
+    bool out_of_memory = false; // the guest's kernel killed it for memory
     bool operator==(const Exited&) const = default;
+};
+
+struct Health { // what came of CheckHealth
+    uint32_t number = 0;
+    bool good = false;
+    std::string says; // "answered 503", "connection refused"
+    bool operator==(const Health&) const = default;
 };
 
 struct Failure { // agent-init could not set up the guest or start the command; the guest ends after it
@@ -107,8 +126,8 @@ struct Failure { // agent-init could not set up the guest or start the command; 
     bool operator==(const Failure&) const = default;
 };
 
-using HostFrame = std::variant<Start, Stop, SetClock>;
-using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure>;
+using HostFrame = std::variant<Start, Stop, SetClock, CheckHealth>;
+using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure, Health>;
 
 // Fails when the payload would pass the limit; names what is too large.
 Result<std::vector<std::byte>> encode(const HostFrame& frame);

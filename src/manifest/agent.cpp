@@ -23,7 +23,7 @@ static constexpr std::array<std::pair<std::string_view, bool>, 2> kStarts = {{
 }};
 
 // Keys are easily written below the wrong table's header; the message then says where they belong.
-static constexpr std::array<Section::Home, 39> kHomes = {{
+static constexpr std::array<Section::Home, 40> kHomes = {{
     {"name", "[agent]"},
     {"version", "[agent]"},
     {"image", "[agent]"},
@@ -58,6 +58,7 @@ static constexpr std::array<Section::Home, 39> kHomes = {{
     {"path", "[health_check]"},
     {"interval_seconds", "[health_check]"},
     {"failures", "[health_check]"},
+    {"grace_seconds", "[health_check]"},
     {"agent", "the top of the document as [agent]"},
     {"capabilities", "the top of the document as [capabilities]"},
     {"health_check", "the top of the document as [health_check]"},
@@ -191,6 +192,9 @@ static void read_health_check(Report& report, const Value& table, AgentManifest&
     section.number("interval_seconds", {.least = 1, .most = 3600}, seconds);
     check.interval = std::chrono::seconds(seconds);
     section.number("failures", {.least = 1, .most = 100}, check.failures);
+    int64_t grace_seconds = 30;
+    section.number("grace_seconds", {.least = 0, .most = 3600}, grace_seconds);
+    check.grace = std::chrono::seconds(grace_seconds);
     section.finish(kHomes);
     manifest.health_check.push_back(std::move(check));
 }

@@ -35,7 +35,8 @@ kind = "http"
 port = 8080
 path = "/health"
 interval_seconds = 5
-failures = 2)");
+failures = 2
+grace_seconds = 0)");
 
 static std::vector<Diagnostic> wrong(std::string_view text, std::string_view file = kFile) {
     auto parsed = parse_agent(text, file);
@@ -79,6 +80,7 @@ TEST(Agent, WholeManifest) {
     EXPECT_EQ(agent.health_check[0].path, "/health");
     EXPECT_EQ(agent.health_check[0].interval, std::chrono::seconds(5));
     EXPECT_EQ(agent.health_check[0].failures, 2u);
+    EXPECT_EQ(agent.health_check[0].grace, std::chrono::seconds(0));
 }
 
 TEST(Agent, SmallestManifestHasTheDefaults) {
@@ -219,6 +221,7 @@ TEST(Agent, OutOfBounds) {
         {"health_check.path", "path = \"/a b\"", "such as \"/health\""},
         {"health_check.interval_seconds", "interval_seconds = 0", "from 1 to 3600, is 0"},
         {"health_check.failures", "failures = 101", "from 1 to 100, is 101"},
+        {"health_check.grace_seconds", "grace_seconds = 3601", "from 0 to 3600, is 3601"},
     };
     for (const auto& one : cases) {
         SCOPED_TRACE(one.line);
@@ -226,6 +229,16 @@ TEST(Agent, OutOfBounds) {
         uint32_t line = one.at == "health_check.path" ? kWhole.find("health_check.path").line : key.line;
         expect_one(wrong(kWhole.with(key.line, one.line)), kFile, line, one.at.empty() ? one.key : one.at,
                    one.message);
+    }
+}
+
+TEST(Agent, VcpusAreWhatTheTimeTakesUpToTheKernelsLimit) {
+    AgentManifest agent;
+    const std::vector<std::pair<uint32_t, uint32_t>> cases{
+        {1, 1}, {100, 1}, {101, 2}, {1600, 16}, {3200, 16}};
+    for (auto [percent, vcpus] : cases) {
+        agent.max_cpu_percent = percent;
+        EXPECT_EQ(agent.vcpus(), vcpus) << percent;
     }
 }
 

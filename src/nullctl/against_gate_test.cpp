@@ -175,6 +175,7 @@ protected:
                          {{"agents", json::array{json::object{{"name", "researcher"},
                                                               {"state", "running"},
                                                               {"describe", "runs \x1b[2J\xc2\x9b since noon"},
+                                                              {"health", "healthy"},
                                                               {"image", "python"},
                                                               {"version", "1"}}}}});
                  }},
@@ -191,7 +192,29 @@ protected:
                  [](Call call) {
                      call.reply({{"agent", json::object{{"name", text(call, "name")},
                                                         {"state", "stopped"},
-                                                        {"describe", "running for 1 s"}}}});
+                                                        {"describe", "running for 1 s"},
+                                                        {"health", "failing (2 of 3): connection refused"},
+                                                        {"uptime_ms", 192'000},
+                                                        {"cpu_time_ms", 12'300},
+                                                        {"max_cpu_percent", 150},
+                                                        {"vcpus", 2},
+                                                        {"vm_memory_bytes", 80'100'000},
+                                                        {"max_memory_mb", 256},
+                                                        {"restarts", 1},
+                                                        {"reason", "health"},
+                                                        {"last_end", "health: \x1b[2J"},
+                                                        {"started_anew_because", nullptr}}}});
+                 }},
+            {.name = "Pause",
+             .handle =
+                 [this](Call call) {
+                     calls_ += cat("Pause ", text(call, "name"), "\n");
+                     call.reply({{"describe", "paused"}});
+                 }},
+            {.name = "Resume",
+             .handle =
+                 [](Call call) {
+                     call.error("io.nullbox.cage.CannotResume", "agent researcher is running, not paused");
                  }},
             {.name = "Reload", .handle = [this](Call call) { calls_ += "Reload\n", call.reply({}); }},
             {.name = "Logs",
@@ -301,13 +324,12 @@ protected:
 TEST_F(AgainstGate, TablesAndJson) {
     auto people = nullctl({"agent", "list"});
     EXPECT_EQ(people.status, 0) << people.err;
-    EXPECT_EQ(people.out, "NAME        STATE    SAYS                         IMAGE   VERSION\n"
-                          "researcher  running  runs \\x1b[2J\\x9b since noon  python  1\n");
+    EXPECT_EQ(people.out, "NAME        STATE    SAYS                         HEALTH   IMAGE   VERSION\n"
+                          "researcher  running  runs \\x1b[2J\\x9b since noon  healthy  python  1\n");
     auto programs = nullctl({"--json", "agent", "list"});
-    EXPECT_EQ(
-        programs.out,
-        "{\"agents\":[{\"name\":\"researcher\",\"state\":\"running\","
-        "\"describe\":\"runs \\u001b[2J\xc2\x9b since noon\",\"image\":\"python\",\"version\":\"1\"}]}\n");
+    EXPECT_EQ(programs.out, "{\"agents\":[{\"name\":\"researcher\",\"state\":\"running\","
+                            "\"describe\":\"runs \\u001b[2J\xc2\x9b since "
+                            "noon\",\"health\":\"healthy\",\"image\":\"python\",\"version\":\"1\"}]}\n");
     auto status = nullctl({"status"});
     EXPECT_EQ(status.status, 0) << status.err;
     for (std::string_view part :
@@ -327,6 +349,22 @@ TEST_F(AgainstGate, TablesAndJson) {
     EXPECT_TRUE(denials.out.contains("researcher lookup denied evil.example 3 times: not on its list\n"
                                      "    to allow it: allow = [\"evil.example\"]\n"))
         << denials.out;
+}
+
+TEST_F(AgainstGate, AnAgentsStatusInPlainWords) {
+    auto status = nullctl({"agent", "status", "researcher"});
+    EXPECT_EQ(status.status, 0) << status.err;
+    EXPECT_EQ(status.out, "researcher: running for 1 s, up 3 min 12 s\n"
+                          "health: failing (2 of 3): connection refused\n"
+                          "processor: 12.3 s used, at most 150 % of one, as 2 vCPUs\n"
+                          "memory: 80.1 MB used, at most 256 MiB in the guest\n"
+                          "restarts: 1\n"
+                          "last run ended: health: \\x1b[2J (health)\n");
+    EXPECT_TRUE(nullctl({"--json", "agent", "status", "researcher"}).out.contains("\"cpu_time_ms\":12300"));
+    EXPECT_EQ(nullctl({"agent", "pause", "researcher"}).out, "researcher: paused\n");
+    auto refused = nullctl({"agent", "resume", "researcher"});
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_TRUE(refused.err.contains("agent researcher is running, not paused")) << refused.err;
 }
 
 TEST_F(AgainstGate, HowItEndsMeansSomething) {

@@ -11,7 +11,7 @@ Result<> agent_list(Tool& tool) {
     auto answer = TRY(tool.ask("cage", "List"));
     if (!tool.json)
         show_list(tool.terminal, list_at(answer.parameters, "agents"),
-                  {"name", "state", "describe=SAYS", "image", "version"},
+                  {"name", "state", "describe=SAYS", "health", "image", "version"},
                   "no agents: nullctl agent deploy FOLDER");
     return {};
 }

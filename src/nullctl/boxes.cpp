@@ -125,7 +125,8 @@ Result<> status(Tool& tool) {
         terminal.line(cat("vault: ", state), tone_of_state(state));
     }
     if (agents.has_value())
-        show_list(terminal, list_at(agents->parameters, "agents"), {"name=AGENT", "state", "describe=SAYS"},
+        show_list(terminal, list_at(agents->parameters, "agents"),
+                  {"name=AGENT", "state", "describe=SAYS", "health"},
                   "no agents: nullctl agent deploy FOLDER");
     return {};
 }

@@ -125,6 +125,11 @@ void CommandLine::add_agents() {
         named("stop", "stop an agent", [this] { return agent_stop(tool_, words_.name, words_.grace_ms); });
     stop->add_option("--grace-ms", w.grace_ms, "from SIGTERM to SIGKILL")->check(CLI::Range(0, 60'000));
     named("restart", "stop an agent and start it anew", [this] { return agent_restart(tool_, words_.name); });
+    named("pause", "stand an agent still, with all that it has in memory",
+          [this] { return agent_pause(tool_, words_.name); });
+    named("resume", "let a paused agent go on", [this] { return agent_resume(tool_, words_.name); });
+    named("status", "how an agent is: health, times, what it uses, how its last run ended",
+          [this] { return agent_status(tool_, words_.name); });
     follow(named("logs", "what an agent prints",
                  [this] { return agent_logs(tool_, words_.name, words_.lines, words_.follow); }));
     named("inspect", "what an agent may do, and how it is",

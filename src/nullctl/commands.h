@@ -34,6 +34,11 @@ Result<> agent_restart(Tool& tool, const std::string& name);
 Result<> agent_remove(Tool& tool, const std::string& name, bool yes);
 Result<> agent_logs(Tool& tool, const std::string& name, int64_t lines, bool follow);
 
+// agent_life.cpp
+Result<> agent_status(Tool& tool, const std::string& name);
+Result<> agent_pause(Tool& tool, const std::string& name);
+Result<> agent_resume(Tool& tool, const std::string& name);
+
 // vault.cpp
 Result<> vault_init(Tool& tool, const std::string& kdf);
 Result<> vault_unlock(Tool& tool);

@@ -64,7 +64,7 @@ static Result<> start_it(Tool& tool, const std::string& name) {
     auto* box = TRY(tool.box());
     auto before = TRY(box->call("cage", "Status", {{"name", name}}));
     auto state = text_at(object_at(before.parameters, "agent"), "state");
-    bool runs = state == "running" || state == "starting" || state == "stopping";
+    bool runs = state == "running" || state == "paused" || state == "starting" || state == "stopping";
     auto started = box->call("cage", runs ? "Restart" : "Start", {{"name", name}});
     if (started.has_value()) return {};
     return Error(std::move(started.error())).message.contains("image")

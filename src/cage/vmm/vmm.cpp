@@ -118,6 +118,11 @@ void on_channel(Machine& machine) {
     auto connect = received->as<PortMessage>(VmmMessageKind::ConnectGuest);
     if (connect && received->descriptors.size() == 1)
         machine.connect_guest(connect->port, std::move(received->descriptors.front()));
+    if (auto pause = received->as<PauseMessage>(VmmMessageKind::Pause))
+        machine.pause([number = pause->number] {
+            send_to_cage(PauseMessage{.kind = VmmMessageKind::Paused, .number = number});
+        });
+    if (received->as<PauseMessage>(VmmMessageKind::Resume)) machine.resume();
 }
 
 Result<EndedMessage> serve(Loop& loop, Machine& machine) {
