@@ -5,6 +5,7 @@
 #include <map>
 
 #include "cage/console_copy.h"
+#include "cage/exec_door.h"
 #include "cage/guest_session.h"
 #include "cage/launch_plan.h"
 #include "cage/log_ring.h"
@@ -68,6 +69,10 @@ public:
 
     void restart(std::function<void(Result<>)> done);
 
+    // A command or a copy in it, for an operator.
+    Result<ExecDoor::Opened> exec(ExecOrder order);
+    bool exec_full() const { return exec_.full(); }
+
     using Follower = std::function<void(const LogLine&)>;
     uint64_t follow(Follower follower); // a number for unfollow
     void unfollow(uint64_t number) { followers_.erase(number); }
@@ -96,6 +101,7 @@ private:
     StartTimes times_;
     Needs needs_;
     MemoryDoor memory_;
+    ExecDoor exec_;
     std::optional<CatalogueEntry> next_entry_;
     std::optional<Granted> granted_;         // between ready and launch
     std::optional<guest_link::Start> start_; // between launch and the guest's hello

@@ -219,9 +219,9 @@ Result<> Receiver::take(const Entry& entry) {
     if (started_ && !tree_) return error("an entry inside what is no folder");
     if (auto wrong = entry.path.empty() ? "" : wrong_path(entry.path); !wrong.empty())
         return error(cat("the path \"", printable(entry.path, 200), "\" ", wrong));
+    TRY(close_file());
     if (report_.entries == bounds_.most_entries)
         return error(cat("more than ", bounds_.most_entries, " files: copy it in parts"));
-    TRY(close_file());
     if (!started_) tree_ = entry.kind == EntryKind::Folder;
     started_ = true;
     if (single_ >= 0 && entry.kind != EntryKind::File) return error("it is no single file");
