@@ -42,6 +42,10 @@ Result<> serve(Link& link) {
                             [](uint64_t clock_ns) {
                                 if (auto set = set_clock(clock_ns); !set)
                                     (void)write_all(2, cat("agent-init: ", set.error().message, "\n"));
+                            },
+                        .listen_exec =
+                            [](Loop& loop, std::function<void(Fd)> adopt) {
+                                return listen_to_host(loop, guest_link::kExecPort, std::move(adopt));
                             }});
 }
 

@@ -54,6 +54,7 @@ public:
     Result<> run(const guest_link::Start& start);
 
 private:
+    Result<> offer_exec(const guest_link::Start& start);
     Result<> fail_to_start(std::string_view why);
     Result<> watch_all();
     void read_output(OutputPipe& pipe);
@@ -85,6 +86,8 @@ private:
     std::optional<Error> failed_;
     std::unique_ptr<StreamRelay> memory_;
     std::unique_ptr<HealthProbe> health_; // the last one
+    std::unique_ptr<ExecServer> exec_;
+    ExecPort exec_port_; // after the server that it hands streams to
 };
 
 LineSplitter::Emit Session::emit_to(OutputPipe& pipe) {
@@ -194,7 +197,10 @@ void Session::reap() {
     }
     int status = 0;
     for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;)
-        if (pid == pid_) on_exit(status);
+        if (pid == pid_)
+            on_exit(status);
+        else if (exec_)
+            exec_->reaped(pid, status);
 }
 
 void Session::on_exit(int status) {
@@ -208,6 +214,7 @@ void Session::on_exit(int status) {
                            .value = value,
                            .out_of_memory = killed && !stopping_ && options_.oom_kills() > oom_kills_before_};
     kill_timer_.drop();
+    if (exec_) exec_->close();
     options_.kill_rest();
     limit_drain();
     maybe_finish();
@@ -219,12 +226,14 @@ void Session::limit_drain() {
         if (!reading_) return limit_drain();
         close_pipe(out_);
         close_pipe(err_);
+        exec_port_ = {};
+        exec_.reset();
         maybe_finish();
     });
 }
 
 void Session::maybe_finish() {
-    if (!exited_ || out_.fd || err_.fd) return;
+    if (!exited_ || out_.fd || err_.fd || (exec_ && !exec_->idle())) return;
     send(*exited_);
     loop_.stop();
 }
@@ -248,6 +257,17 @@ Result<> Session::fail_to_start(std::string_view why) {
     return link_.send(guest_link::Failure{.stage = "start", .message = message});
 }
 
+Result<> Session::offer_exec(const guest_link::Start& start) {
+    if (!options_.listen_exec) return {};
+    exec_ = std::make_unique<ExecServer>(loop_, start, [this](const guest_link::ExecEnded& ended) {
+        send(guest_link::GuestFrame(ended));
+        balance();
+    });
+    exec_->on_idle = [this] { maybe_finish(); };
+    exec_port_ = TRY(options_.listen_exec(loop_, [this](Fd stream) { exec_->adopt(std::move(stream)); }));
+    return {};
+}
+
 Result<> Session::run(const guest_link::Start& start) {
     oom_kills_before_ = options_.oom_kills();
     if (start.has_memory && options_.connect_memory) {
@@ -255,6 +275,8 @@ Result<> Session::run(const guest_link::Start& start) {
         if (!relay) return fail_to_start(relay.error().message);
         memory_ = *std::move(relay);
     }
+    // Before the agent runs, which could take the port otherwise.
+    if (auto offered = offer_exec(start); !offered) return fail_to_start(offered.error().message);
     auto command = start_command(start);
     if (!command) return fail_to_start(command.error().message);
     pid_ = command->pid;

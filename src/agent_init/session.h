@@ -8,6 +8,7 @@
 #include <functional>
 
 #include "agent_init/command.h"
+#include "agent_init/exec_server.h"
 #include "agent_init/line_splitter.h"
 #include "agent_init/link.h"
 
@@ -23,6 +24,8 @@ struct SessionOptions {
     std::function<Result<Fd>()> connect_memory = {};
     // The host's clock was set. Empty: the guest's stays as it is.
     std::function<void(uint64_t clock_ns)> set_clock = {};
+    // Hands over the streams of commands that the host wants run beside the agent's. Empty: there are none.
+    std::function<Result<ExecPort>(Loop& loop, std::function<void(Fd)> adopt)> listen_exec = {};
     uint16_t memory_port = guest_link::kMemoryPort; // on the guest's loopback
     uint64_t (*oom_kills)() = agent_init::oom_kills;
 };

@@ -45,6 +45,7 @@ Agent::Agent(AgentContext context, CatalogueEntry entry)
                   }}),
       memory_(context_.loop, context_.host.sockets.ctxgraph,
               [this](std::string_view line) { say(LogStream::Cage, line); }),
+      exec_(context_.loop, [this](std::string_view line) { say(LogStream::Cage, line); }),
       grace_(context_.host.limits.stop_grace), last_described_(life_.describe()) {}
 
 Agent::~Agent() {
@@ -138,6 +139,14 @@ void Agent::stop(std::function<void()> done, std::optional<std::chrono::millisec
     grace_ = grace.value_or(context_.host.limits.stop_grace);
     stop_waiters_.push_back(std::move(done));
     handle(event::StopRequested{});
+}
+
+Result<ExecDoor::Opened> Agent::exec(ExecOrder order) {
+    if (life_.state() != State::Running || !vm_)
+        return error(cat("agent ", entry_.name, " is not running: ", life_.describe()));
+    return exec_.open(std::move(order), [this](uint32_t port, Fd stream) {
+        return vm_->connect_guest(port, std::move(stream));
+    });
 }
 
 uint64_t Agent::follow(Follower follower) {
@@ -308,6 +317,7 @@ GuestEvents Agent::guest_events() {
                                           : cat("guest set-up, ", failure.stage, ": ", failure.message)),
                         command ? EndReason::CannotStart : EndReason::GuestFailed});
                 },
+            .exec_ended = [this](const guest_link::ExecEnded& ended) { exec_.ended(ended); },
             .nonsense = [this](std::string message) { handle(event::GuestFailed{std::move(message)}); },
             .closed = [this] { handle(event::LinkClosed{}); }};
 }
@@ -335,6 +345,7 @@ void Agent::on_gone(EndCause cause) {
 
 void Agent::give_back() {
     memory_.close_all();
+    exec_.close_all();
     needs_.release();
     address_.clear();
     if (start_) wipe(*start_);

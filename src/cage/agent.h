@@ -5,6 +5,7 @@
 #include <map>
 
 #include "cage/console_copy.h"
+#include "cage/exec_door.h"
 #include "cage/guest_session.h"
 #include "cage/health_watch.h"
 #include "cage/launch_plan.h"
@@ -85,6 +86,10 @@ public:
     void pause(std::function<void(Result<>)> done);
     Result<> resume();
 
+    // A command or a copy in it, for an operator.
+    Result<ExecDoor::Opened> exec(ExecOrder order);
+    bool exec_full() const { return exec_.full(); }
+
     using Follower = std::function<void(const LogLine&)>;
     uint64_t follow(Follower follower); // a number for unfollow
     void unfollow(uint64_t number) { followers_.erase(number); }
@@ -116,6 +121,7 @@ private:
     StartTimes times_;
     Needs needs_;
     MemoryDoor memory_;
+    ExecDoor exec_;
     std::optional<CatalogueEntry> next_entry_;
     std::optional<Granted> granted_;         // between ready and launch
     std::optional<guest_link::Start> start_; // between launch and the guest's hello

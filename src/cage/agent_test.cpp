@@ -527,5 +527,37 @@ TEST_F(AgentTest, AnAgentThatIsDroppedTakesItsVmWithIt) {
     EXPECT_TRUE(ended);
 }
 
+TEST_F(AgentTest, ACommandBesideTheAgentIsRunAndWrittenDown) {
+    agent("sleep 60");
+    ExecOrder order{.operator_name = "alice",
+                    .what = guest_link::ExecRequest{.command = {"sh", "-c", "echo hello $WHO; exit 4"}}};
+    auto early = agent_->exec(order);
+    ASSERT_FALSE(early);
+    EXPECT_EQ(early.error().message, "agent t is not running: stopped");
+    EXPECT_EQ(start(), "ok");
+    auto opened = agent_->exec(order);
+    ASSERT_TRUE(opened) << opened.error().message;
+    guest_link::ExecGuestFrameReader reader;
+    std::string out;
+    std::optional<guest_link::Ended> ended;
+    EXPECT_TRUE(until([&] {
+        std::byte bytes[4096];
+        ssize_t count = ::read(opened->stream.get(), bytes, sizeof bytes);
+        if (count > 0) reader.feed(std::span(bytes).first(static_cast<size_t>(count)));
+        while (auto frame = *reader.next()) {
+            if (const auto* output = std::get_if<guest_link::ExecOutput>(&*frame)) out += output->bytes;
+            if (const auto* end = std::get_if<guest_link::Ended>(&*frame)) ended = *end;
+        }
+        return ended.has_value() && lines(LogStream::Cage).size() == 4;
+    }));
+    EXPECT_EQ(out, "hello world\n");
+    EXPECT_EQ(ended, (guest_link::Ended{.by_signal = false, .value = 4}));
+    auto said = lines(LogStream::Cage);
+    ASSERT_EQ(said.size(), 4U);
+    EXPECT_EQ(said[2], "exec 1 by alice: sh -c 'echo hello $WHO; exit 4'");
+    EXPECT_TRUE(said[3].starts_with("exec 1 by alice: exited 4 after ")) << said[3];
+    EXPECT_EQ(agent_->life().state(), State::Running); // the agent itself goes on
+}
+
 } // namespace
 } // namespace nullbox::cage

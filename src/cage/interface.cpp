@@ -2,10 +2,12 @@
 
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <chrono>
 #include <span>
 
 #include "base/text.h"
 #include "cage/agent_status.h"
+#include "cage/interface_methods.h"
 #include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
 #include "manifest/forms.h"
@@ -31,8 +33,7 @@ static json::object line_object(const LogLine& line) {
             {"text", line.text}};
 }
 
-// The agent of the call's "name", or nothing after the call has been answered.
-static Agent* agent_of(Cage& cage, Call& call, Parameters& parameters, const std::string& name) {
+Agent* agent_of(Cage& cage, Call& call, Parameters& parameters, const std::string& name) {
     if (auto wrong = parameters.finish()) {
         call.invalid_parameter(wrong->parameter, wrong->message);
         return nullptr;
@@ -144,24 +145,40 @@ struct LogStreamer {
 };
 } // namespace
 
+static int64_t now_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
 static void logs(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     auto name = parameters.text("name", {.most_bytes = 64});
     auto count = parameters.number_or("lines", kDefaultLogLines, {.least = 0, .most = kMaxLogLines});
     bool follow = parameters.boolean_or("follow", false);
+    auto only = parameters.text_or("stream", "", {.most_bytes = 16});
+    if (only != "" && only != "stdout" && only != "stderr" && only != "vm" && only != "cage")
+        parameters.wrong("stream", "must be stdout, stderr, vm or cage");
+    auto since_ms = parameters.number_or("since_ms", 0);
+    auto within_ms = parameters.number_or("within_ms", -1);
+    if (within_ms >= 0) since_ms = std::max(since_ms, now_ms() - within_ms);
     if (follow && !call.wants_more()) parameters.wrong("follow", "needs a call with \"more\"");
     auto* agent = agent_of(cage, call, parameters, name);
     if (!agent) return;
     bool more = call.wants_more();
+    auto wanted = [only, since_ms](const LogLine& line) {
+        return line.time_ms >= since_ms && (only.empty() || log_stream_name(line.stream) == only);
+    };
     auto stream = std::make_shared<LogStreamer>(std::move(call));
-    for (const auto& line : agent->log().last(static_cast<size_t>(count))) {
+    for (const auto& line : agent->log().last(static_cast<size_t>(count), wanted)) {
         stream->add(line);
         if (more && stream->batch_bytes >= kLogBatchBytes) stream->call.reply_continues(stream->take());
     }
     if (!follow) return stream->call.reply(stream->take());
     stream->call.reply_continues(stream->take());
-    stream->follower = agent->follow([stream, agent](const LogLine& line) {
+    stream->follower = agent->follow([stream, agent, wanted](const LogLine& line) {
         if (!stream->call.connected()) return agent->unfollow(stream->follower);
+        if (!wanted(line)) return;
         stream->add(line);
         stream->call.reply_continues(stream->take());
     });
@@ -281,6 +298,8 @@ static constexpr Row kTable[] = {
     {"BeginUpload", kGateOnly, begin_upload},
     {"CommitUpload", kGateOnly, commit_upload},
     {"AbortUpload", kGateOnly, abort_upload},
+    {"Exec", kGateOnly, exec},
+    {"Copy", kGateOnly, copy},
 };
 
 varlink::InterfaceTable interface_table(Cage& cage, const std::vector<uid_t>& allowed) {

@@ -240,5 +240,39 @@ TEST_F(InterfaceTest, UploadsAreCheckedBeforeAnythingIsMade) {
     EXPECT_EQ(std::distance(fs::directory_iterator(root_ + "/agents"), {}), 1);
 }
 
+TEST_F(InterfaceTest, CommandsAreCheckedBeforeAnyAgentHears) {
+    auto invalid = [&](std::string method, json::object parameters) {
+        auto answer = call(std::move(method), std::move(parameters));
+        return answer.error == "org.varlink.service.InvalidParameter"
+                   ? std::string(answer.parameters.at("parameter").as_string())
+                   : text(answer);
+    };
+    auto exec = [](json::object more) {
+        json::object all{{"name", "own"}, {"operator", "alice"}, {"command", json::array{"x"}}};
+        for (const auto& [name, value] : more) all[name] = value;
+        return all;
+    };
+    EXPECT_EQ(invalid("Exec", exec({{"command", json::array()}})), "command");
+    EXPECT_EQ(invalid("Exec", exec({{"command", json::array{""}}})), "command");
+    EXPECT_EQ(invalid("Exec", exec({{"environment", json::array{"NO_VALUE"}}})), "environment");
+    EXPECT_EQ(invalid("Exec", exec({{"environment", json::array{"1A=x"}}})), "environment");
+    EXPECT_EQ(invalid("Exec", exec({{"working_directory", "app"}})), "working_directory");
+    EXPECT_EQ(invalid("Exec", exec({{"rows", 0}})), "rows");
+    EXPECT_EQ(invalid("Exec", exec({{"user", std::string(65, 'u')}})), "user");
+    EXPECT_EQ(invalid("Exec", {{"name", "own"}, {"command", json::array{"x"}}}), "operator");
+    json::object copy{{"name", "own"}, {"operator", "alice"}, {"direction", "sideways"}, {"path", "/x"}};
+    EXPECT_EQ(invalid("Copy", copy), "direction");
+    copy["direction"] = "in";
+    copy["source_name"] = "../x";
+    EXPECT_EQ(invalid("Copy", copy), "source_name");
+    auto answer = call("Exec", exec({}));
+    EXPECT_EQ(answer.error, "io.nullbox.cage.CannotExec");
+    EXPECT_EQ(answer.parameters.at("message"), "agent own is not running: stopped");
+    EXPECT_TRUE(answer.fds.empty());
+    EXPECT_EQ(call("Exec", {{"name", "nobody"}, {"operator", "a"}, {"command", json::array{"x"}}}).error,
+              "io.nullbox.cage.NoSuchAgent");
+    EXPECT_EQ(invalid("Logs", {{"name", "own"}, {"stream", "all"}}), "stream");
+}
+
 } // namespace
 } // namespace nullbox::cage

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <dirent.h>
 #include <memory>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -12,6 +13,7 @@
 #include "agent_init/session.h"
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/passing.h"
 #include "base/text.h"
 #include "cage/vmm_channel.h"
 
@@ -68,6 +70,18 @@ static bool closed_by_host(const Fd& stream) {
     return ::read(stream.get(), &byte, 1) == 0;
 }
 
+// What cage asks for once the guest runs: streams into it.
+static Result<agent_init::ExecPort> streams_of_cage(Loop& loop, std::function<void(Fd)> adopt) {
+    agent_init::ExecPort port;
+    port.watch = TRY(loop.watch(kVmmChannelFd, EPOLLIN, [adopt = std::move(adopt)](uint32_t) {
+        PortMessage message{};
+        auto got = receive_with_fds(kVmmChannelFd, {reinterpret_cast<char*>(&message), sizeof message});
+        if (got.count <= 0) ::_exit(0);
+        if (got.fds.size() == 1 && message.port == guest_link::kExecPort) adopt(std::move(got.fds[0]));
+    }));
+    return port;
+}
+
 static Result<> run_guest() {
     agent_init::Link link(connect_to(kGuestLinkPort));
     TRY(link.send(guest_link::Hello{.uptime_ns = agent_init::uptime_ns()}));
@@ -77,7 +91,8 @@ static Result<> run_guest() {
     TRY(agent_init::run_session(
         link, *start,
         {.kill_rest = [] {},
-         .set_clock = [](uint64_t clock_ns) { (void)write_all(2, cat("clock set to ", clock_ns, "\n")); }}));
+         .set_clock = [](uint64_t clock_ns) { (void)write_all(2, cat("clock set to ", clock_ns, "\n")); },
+         .listen_exec = streams_of_cage}));
     link.finish(std::chrono::seconds(5));
     return {};
 }

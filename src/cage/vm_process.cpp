@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/passing.h"
 #include "base/text.h"
 
 namespace nullbox::cage {
@@ -167,6 +168,15 @@ Result<> VmProcess::send_start(const VmPlan& plan) {
     for (const auto& fd : plan.descriptors) numbers.push_back(fd.get());
     std::memcpy(CMSG_DATA(header), numbers.data(), bytes);
     if (::sendmsg(channel_.get(), &message, MSG_NOSIGNAL) < 0) return errno_error("send Start");
+    return {};
+}
+
+Result<> VmProcess::connect_guest(uint32_t port, Fd stream) {
+    PortMessage what{.kind = VmmMessageKind::ConnectGuest, .port = port};
+    std::vector<Fd> fds;
+    fds.push_back(std::move(stream));
+    auto bytes = std::span(reinterpret_cast<const char*>(&what), sizeof what);
+    if (send_with_fds(channel_.get(), bytes, fds) < 0) return errno_error("ask the VM for a stream");
     return {};
 }
 

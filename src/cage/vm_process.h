@@ -41,6 +41,8 @@ public:
     ~VmProcess(); // kills what is left
 
     pid_t pid() const { return pid_; }
+    // A stream to a port of the guest; where nobody listens, it ends.
+    Result<> connect_guest(uint32_t port, Fd stream);
     void kill();
     uint64_t memory_bytes() const { return cgroup_ ? cgroup_->memory_current_bytes() : 0; }
     std::chrono::microseconds cpu_time() const; // of all its threads; 0 without a control group

@@ -74,6 +74,8 @@ constexpr Internal kInternal[] = {
     {.interface = kCage, .method = "BeginUpload", .caller = "gate, for /v1/upload"},
     {.interface = kCage, .method = "CommitUpload", .caller = "gate, for /v1/upload"},
     {.interface = kCage, .method = "AbortUpload", .caller = "gate, for /v1/upload"},
+    {.interface = kCage, .method = "Exec", .caller = "gate, for /v1/exec"},
+    {.interface = kCage, .method = "Copy", .caller = "gate, for /v1/copy"},
 };
 
 std::string_view role_name(Role role) {

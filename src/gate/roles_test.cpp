@@ -103,7 +103,8 @@ void check_references(const json::value& value, const json::object& schemas) {
 TEST(OpenApi, HasEveryMethodOfTheTableAndNoOther) {
     auto services = descriptions();
     auto document = openapi(services);
-    std::set<std::string> paths, wanted{"/v1/openapi.json", "/v1/upload/{kind}/{name}"};
+    std::set<std::string> paths,
+        wanted{"/v1/openapi.json", "/v1/upload/{kind}/{name}", "/v1/exec/{name}", "/v1/copy/{name}"};
     for (const auto& path : document.at("paths").as_object()) paths.insert(std::string(path.key()));
     for (const auto& rule : rules()) wanted.insert(cat("/v1/", rule.interface, "/", rule.method));
     EXPECT_EQ(paths, wanted);

@@ -4,8 +4,8 @@
 //
 // The host treats every frame from the guest as hostile: the agent may be root in its VM and may have
 // replaced agent-init. Lengths are bounded before anything is kept, and a payload must be used up to its last
-// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are left for exec; from 32 (host) and 96
-// (guest) on is what concerns the agent's life.
+// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are exec's: most of them travel on streams
+// of their own (exec_frames.h); from 32 (host) and 96 (guest) on is what concerns the agent's life.
 #pragma once
 
 #include <cstdint>
@@ -126,8 +126,16 @@ struct Failure { // agent-init could not set up the guest or start the command; 
     bool operator==(const Failure&) const = default;
 };
 
+// The end of a command or a copy that somebody ran in the running guest (exec_frames.h).
+struct ExecEnded {
+    uint32_t number = 0; // as its request had it
+    bool by_signal = false;
+    uint32_t value = 0; // exit code or signal, 0..255; of what could not start, 126 or 127
+    bool operator==(const ExecEnded&) const = default;
+};
+
 using HostFrame = std::variant<Start, Stop, SetClock, CheckHealth>;
-using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure, Health>;
+using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure, ExecEnded, Health>;
 
 // Fails when the payload would pass the limit; names what is too large.
 Result<std::vector<std::byte>> encode(const HostFrame& frame);

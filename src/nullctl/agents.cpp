@@ -65,27 +65,4 @@ Result<> agent_remove(Tool& tool, const std::string& name, bool yes) {
     return tool.tell("cage", "Remove", {{"name", name}}, cat(name, " is gone from the box."));
 }
 
-// A line that is not whole yet goes on in the stream's next one.
-static void show_line(Terminal& terminal, const json::object& line) {
-    auto stream = text_at(line, "stream");
-    auto tone = stream == "stderr"                   ? Tone::Caution
-                : stream == "cage" || stream == "vm" ? Tone::Faint
-                                                     : Tone::Plain;
-    auto text = cat(time_text(number_at(line, "time_ms")), " ", stream, stream.size() < 6 ? "   " : " ",
-                    text_at(line, "text"), flag_at(line, "partial") ? " …" : "");
-    terminal.line(text, tone);
-}
-
-Result<> agent_logs(Tool& tool, const std::string& name, int64_t lines, bool follow) {
-    auto* box = TRY(tool.box());
-    return box->follow("cage", "Logs", {{"name", name}, {"lines", lines}, {"follow", follow}},
-                       [&](Answer answer) -> Result<bool> {
-                           if (tool.json) tool.terminal.json(answer.text);
-                           if (tool.json) return true;
-                           for (const auto& item : list_at(answer.parameters, "lines"))
-                               if (item.is_object()) show_line(tool.terminal, item.get_object());
-                           return true;
-                       });
-}
-
 } // namespace nullbox::nullctl

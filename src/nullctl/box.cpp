@@ -26,6 +26,7 @@
 
 #include "base/loop.h" // Clock
 #include "base/text.h"
+#include "nullctl/box_stream.h"
 #include "nullctl/exit_status.h"
 #include "varlink/message.h"
 
@@ -58,6 +59,7 @@ struct Box::Impl {
                                      const std::function<Result<bool>(Answer)>& each);
     asio::awaitable<Result<>> upload(std::string target, int fd, uint64_t size, std::string digest,
                                      const std::function<void(uint64_t, uint64_t)>& moved);
+    asio::awaitable<Result<>> upgrade(std::string target, std::string body);
     asio::awaitable<Result<>> send_body(int fd, uint64_t size,
                                         const std::function<void(uint64_t, uint64_t)>& moved);
     asio::awaitable<Result<Answer>> read_answer(std::chrono::seconds limit);
@@ -321,6 +323,27 @@ asio::awaitable<Result<>> Box::Impl::upload(std::string target, int fd, uint64_t
     co_return Result<>();
 }
 
+// Leaves the connection in `stream`, with its first bytes in `buffer`, when the box has switched.
+asio::awaitable<Result<>> Box::Impl::upgrade(std::string target, std::string body) {
+    if (auto opened = co_await open(); !opened.has_value()) co_return opened.error();
+    auto message = request(http::verb::post, std::move(target), std::move(body));
+    message.set(http::field::connection, "Upgrade");
+    message.set(http::field::upgrade, "nullbox-exec");
+    lower().expires_after(kConnectLimit);
+    auto [unsent, sent] = co_await http::async_write(*stream, message, kAwait);
+    if (unsent) co_return broken("send the request", unsent);
+    http::response_parser<http::string_body> parser;
+    parser.body_limit(kMostAnswerBytes);
+    lower().expires_after(kPieceLimit);
+    auto [failure, count] = co_await http::async_read(*stream, buffer, parser, kAwait);
+    if (failure) co_return broken("read the answer", failure);
+    answered = true;
+    if (parser.get().result() == http::status::switching_protocols) co_return Result<>();
+    stream.reset();
+    auto parsed = parse_answer(parser.get().body());
+    co_return parsed.has_value() ? refusal_of(parser.get().result_int(), *parsed) : parsed.error();
+}
+
 Error refusal_of(unsigned status, const json::object& body) {
     auto text_at = [](const json::object& from, std::string_view name) -> std::string {
         const auto* value = from.if_contains(name);
@@ -403,6 +426,14 @@ Result<> Box::upload(std::string_view kind, std::string_view name, int fd,
     if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
     return impl_->run(
         impl_->upload(cat("/v1/upload/", kind, "/", name), fd, size, cat("sha-256=:", digest, ":"), moved));
+}
+
+Result<std::unique_ptr<BoxStream>> Box::stream(const std::string& target, const json::object& parameters) {
+    if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
+    TRY(impl_->run(impl_->upgrade(target, json::serialize(parameters))));
+    return BoxStream::carry(impl_->context, {.tls = std::move(impl_->tls),
+                                             .stream = std::move(impl_->stream),
+                                             .buffer = std::move(impl_->buffer)});
 }
 
 Result<std::string> Box::fingerprint_at(const KnownBox& box, const net::Identity& key) {

@@ -20,6 +20,8 @@ struct Answer {
     std::string text; // the same, as it came
 };
 
+class BoxStream; // box_stream.h
+
 class Box {
 public:
     Box(KnownBox box, net::Identity key);
@@ -42,6 +44,10 @@ public:
     // The bytes of an open file. moved is told how many have gone.
     Result<> upload(std::string_view kind, std::string_view name, int fd,
                     const std::function<void(uint64_t done, uint64_t total)>& moved);
+    // A stream into an agent: "/v1/exec/NAME". It must end before the box does, and before anything else is
+    // asked of it.
+    Result<std::unique_ptr<BoxStream>> stream(const std::string& target,
+                                              const boost::json::object& parameters);
     const KnownBox& known() const { return box_; }
     // The fingerprint that whoever listens there shows, with nothing said about whether it is right.
     static Result<std::string> fingerprint_at(const KnownBox& box, const net::Identity& key);

@@ -32,7 +32,31 @@ Result<> agent_start(Tool& tool, const std::string& name);
 Result<> agent_stop(Tool& tool, const std::string& name, int64_t grace_ms);
 Result<> agent_restart(Tool& tool, const std::string& name);
 Result<> agent_remove(Tool& tool, const std::string& name, bool yes);
-Result<> agent_logs(Tool& tool, const std::string& name, int64_t lines, bool follow);
+struct LogOptions {
+    std::string name, stream, since; // stream: one only; since: "10m" or a time
+    int64_t lines = 100;
+    bool follow = false, timestamps = false;
+};
+Result<> agent_logs(Tool& tool, const LogOptions& options);
+
+// copy.cpp
+bool is_agent_name(std::string_view text);
+
+// exec.cpp
+struct ExecOptions {
+    std::string name, user, working_directory;
+    std::vector<std::string> command, environment;
+    bool terminal = false, interactive = false;
+};
+Result<> agent_exec(Tool& tool, const ExecOptions& options);
+
+// copy.cpp
+struct CopyOptions {
+    std::string from, to; // one of them is "NAME:PATH"; the other may be "-"
+    std::string user;
+    int64_t most_mb = 4096;
+};
+Result<> agent_copy(Tool& tool, const CopyOptions& options);
 
 // agent_life.cpp
 Result<> agent_status(Tool& tool, const std::string& name);
