@@ -30,6 +30,7 @@ protected:
         // A SquashFS superblock that says how long the file is.
         std::string image(kImageBytes, '\0');
         image.replace(0, 4, "hsqs");
+        image[20] = 6; // zstd
         image[28] = 4;
         image[40] = static_cast<char>(kImageBytes & 0xff);
         image[41] = static_cast<char>(kImageBytes >> 8);
@@ -58,6 +59,7 @@ protected:
         manifest.command = {"sh", "-c", std::move(script)};
         manifest.environment = {{"PATH", "/usr/bin:/bin"}, {"WHO", "world"}};
         manifest.uid = manifest.gid = ::getuid();
+        manifest.has_user = true;
         manifest.restart = restart;
         manifest.max_memory_mb = 64;
         CatalogueEntry entry{.name = "t", .manifest_path = "/agent/t.toml", .manifest = manifest};
@@ -130,6 +132,33 @@ TEST_F(AgentTest, StartAnswersWhyTheCommandDoesNotStart) {
     const_cast<CatalogueEntry&>(agent_->entry()).manifest->command = {"no-such"};
     EXPECT_EQ(start(), "cannot start: command not found: no-such (PATH /usr/bin:/bin)");
     EXPECT_EQ(end(), "failed: cannot start: command not found: no-such (PATH /usr/bin:/bin)");
+}
+
+TEST_F(AgentTest, NoCommandAnywhereIsSaid) {
+    agent("");
+    auto& manifest = *const_cast<CatalogueEntry&>(agent_->entry()).manifest;
+    manifest.command.clear();
+    constexpr std::string_view kWhy = "the manifest has no command, and the image names none";
+    EXPECT_EQ(start(), kWhy);
+    EXPECT_EQ(end(), cat("failed: ", kWhy));
+}
+
+TEST_F(AgentTest, WithSharedFoldersTheUserIsNeverTheImages) {
+    agent("id -u");
+    auto& manifest = *const_cast<CatalogueEntry&>(agent_->entry()).manifest;
+    manifest.has_user = false;
+    auto plan = [&] {
+        auto made = plan_launch(agent_->entry(), host_, {}, {});
+        EXPECT_TRUE(made) << made.error().message;
+        return made ? made->start : guest_link::Start{};
+    };
+    EXPECT_EQ(plan().uid, guest_link::kImageDecides);
+    EXPECT_EQ(plan().gid, guest_link::kImageDecides);
+    manifest.has_group = true;
+    EXPECT_EQ(plan().gid, manifest.gid);
+    manifest.read_paths = {"/data/in"};
+    EXPECT_EQ(plan().uid, manifest.uid);
+    EXPECT_EQ(plan().working_directory, "");
 }
 
 TEST_F(AgentTest, GuestIsToldWhenTheClockIsSet) {

@@ -7,6 +7,7 @@
 
 #include "cage/agent.h"
 #include "cage/clock_watch.h"
+#include "cage/images.h"
 #include "cage/survivors.h"
 
 namespace nullbox::cage {
@@ -35,6 +36,9 @@ public:
 
     Agent* find(std::string_view name);
     Uploads& uploads() { return *uploads_; }
+    ImageFolders image_folders() const {
+        return {.all = host_.image_folders, .own = host_.uploads.image_folder};
+    }
     const std::vector<std::unique_ptr<Agent>>& agents() const { return agents_; }
     // Waits for the other services to listen, so that guests do not take the processors from them; for so
     // long at most. What an agent needs of them, it waits for by itself. After a crash of an earlier cage it

@@ -1,5 +1,6 @@
 #include "cage/interface.h"
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <chrono>
@@ -7,6 +8,7 @@
 
 #include "base/text.h"
 #include "cage/agent_status.h"
+#include "cage/images.h"
 #include "cage/interface_methods.h"
 #include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
@@ -226,6 +228,31 @@ static void remove(Cage& cage, Call call) {
     });
 }
 
+static void list_all_images(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    json::array images;
+    for (const auto& image : list_images(cage.image_folders(), cage.agents()))
+        images.push_back(json::object{{"name", image.name},
+                                      {"bytes", image.bytes},
+                                      {"fixed", image.fixed},
+                                      {"used_by", json::array(image.used_by.begin(), image.used_by.end())}});
+    call.reply({{"images", std::move(images)}});
+}
+
+static void remove_one_image(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = parameters.text("name", {.most_bytes = 64});
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    auto images = list_images(cage.image_folders(), cage.agents());
+    auto found = std::ranges::find(images, name, &ImageSummary::name);
+    if (found == images.end())
+        return call.error("io.nullbox.cage.NoSuchImage", cat("no image \"", printable(name, 64), "\""));
+    if (auto done = remove_image(*found); !done)
+        return call.error("io.nullbox.cage.CannotRemove", printable(done.error().message));
+    call.reply({});
+}
+
 static void begin_upload(Cage& cage, Call call) {
     static constexpr std::string_view kKinds[] = {"image", "app", "manifest"};
     Parameters parameters(call.parameters());
@@ -287,6 +314,7 @@ static constexpr Row kTable[] = {
     {"List", kAsOperator, list},
     {"Status", kAsOperator, show},
     {"Inspect", kAsOperator, inspect},
+    {"ListImages", kAsOperator, list_all_images},
     {"Logs", kAsOperator, logs},
     {"Start", kAsOperator, start},
     {"Stop", kAsOperator, stop},
@@ -295,6 +323,7 @@ static constexpr Row kTable[] = {
     {"Restart", kGateOnly, restart},
     {"Reload", kGateOnly, reload},
     {"Remove", kGateOnly, remove},
+    {"RemoveImage", kGateOnly, remove_one_image},
     {"BeginUpload", kGateOnly, begin_upload},
     {"CommitUpload", kGateOnly, commit_upload},
     {"AbortUpload", kGateOnly, abort_upload},

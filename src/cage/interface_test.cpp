@@ -187,6 +187,39 @@ TEST_F(InterfaceTest, RemoveLeavesNothing) {
     EXPECT_TRUE(fs::exists(root_ + "/system/fixed.toml"));
 }
 
+TEST_F(InterfaceTest, ImagesAreListedWithTheirUsersAndGoWhenNobodyUsesThem) {
+    put("/images/none.img", "12345");
+    put("/images/idle.img", "1");
+    put("/images/.upload-3", "1");
+    put("/images/No Name.img", "1");
+    fs::create_directory(root_ + "/images/folder.img");
+    EXPECT_EQ(text(call("ListImages", {})),
+              R"({"images":[{"name":"idle","bytes":1,"fixed":false,"used_by":[]},)"
+              R"({"name":"none","bytes":5,"fixed":false,"used_by":["fixed","own"]}]})");
+    auto refused = call("RemoveImage", {{"name", "none"}});
+    EXPECT_EQ(refused.error, "io.nullbox.cage.CannotRemove");
+    EXPECT_EQ(refused.parameters.at("message"),
+              "image none is in use by fixed, own: remove those agents first");
+    EXPECT_EQ(text(call("RemoveImage", {{"name", "idle"}})), "{}");
+    EXPECT_FALSE(fs::exists(root_ + "/images/idle.img"));
+    EXPECT_TRUE(fs::exists(root_ + "/images/none.img"));
+    for (const char* name : {"idle", "../images/none", "folder", ".upload-3"})
+        EXPECT_TRUE(call("RemoveImage", {{"name", name}}).error.starts_with("io.nullbox.cage.NoSuchImage"))
+            << name;
+    EXPECT_EQ(call("RemoveImage", {{"name", ""}}).error, "org.varlink.service.InvalidParameter");
+    EXPECT_TRUE(fs::exists(root_ + "/images/.upload-3"));
+}
+
+TEST_F(InterfaceTest, ASilentManifestLeavesToTheImage) {
+    put("/agents/silent.toml", "[agent]\nname = \"silent\"\nversion = \"1\"\nimage = \"none\"\n");
+    call("Reload", {});
+    auto answer = call("Inspect", {{"name", "silent"}});
+    const auto& manifest = answer.parameters.at("manifest").as_object();
+    EXPECT_EQ(json::serialize(manifest.at("command")), "[]");
+    for (const char* key : {"user", "group", "working_directory"})
+        EXPECT_TRUE(manifest.at(key).is_null()) << key;
+}
+
 TEST_F(InterfaceTest, AFollowedLogEndsWithItsAgent) {
     bool ended = false;
     auto pending = varlink::follow_in_background(*loop_,

@@ -10,6 +10,7 @@
 #include <thread>
 #include <unistd.h>
 
+#include "agent_init/image_defaults.h"
 #include "agent_init/session.h"
 #include "base/bytes.h"
 #include "base/file.h"
@@ -88,6 +89,11 @@ static Result<> run_guest() {
     auto frame = TRY(link.wait_for_frame());
     auto* start = frame ? std::get_if<guest_link::Start>(&*frame) : nullptr;
     if (!start) return error("no Start");
+    if (auto filled = agent_init::fill_in_from_root(*start); !filled) {
+        TRY(link.send(guest_link::Failure{.stage = "start", .message = filled.error().message}));
+        link.finish(std::chrono::seconds(5));
+        return {};
+    }
     TRY(agent_init::run_session(
         link, *start,
         {.kill_rest = [] {},

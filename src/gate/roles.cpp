@@ -28,6 +28,7 @@ constexpr Rule kRules[] = {
     {.interface = kCage, .method = "Status", .least = Reader},
     {.interface = kCage, .method = "Inspect", .least = Reader},
     {.interface = kCage, .method = "Logs", .least = Reader, .stream = true},
+    {.interface = kCage, .method = "ListImages", .least = Reader},
     {.interface = kCage, .method = "Start", .least = Operator, .limit = kSlow},
     {.interface = kCage, .method = "Stop", .least = Operator, .limit = kSlow},
     {.interface = kCage, .method = "Restart", .least = Operator, .limit = kSlow},
@@ -35,6 +36,7 @@ constexpr Rule kRules[] = {
     {.interface = kCage, .method = "Resume", .least = Operator},
     {.interface = kCage, .method = "Reload", .least = Admin},
     {.interface = kCage, .method = "Remove", .least = Admin, .limit = kSlow},
+    {.interface = kCage, .method = "RemoveImage", .least = Admin},
 
     {.interface = kEgress, .method = "Status", .least = Reader},
     {.interface = kEgress, .method = "Denials", .least = Reader, .stream = true},

@@ -66,7 +66,7 @@ TEST(Roles, WhatChangesThingsIsNotForReaders) {
                                     "Unlock",          "Lock",        "Put",
                                     "Reboot",          "PowerOff",    "Halt",
                                     "StartService",    "StopService", "RestartService",
-                                    "ChangePassphrase"})
+                                    "ChangePassphrase", "RemoveImage"})
         for (const auto& rule : rules())
             if (rule.method == method) EXPECT_NE(rule.least, Role::Reader) << rule.interface << "." << method;
     for (auto role : {Role::Reader, Role::Operator, Role::Admin}) EXPECT_EQ(role_of(role_name(role)), role);

@@ -98,7 +98,6 @@ static Result<Start> read_start(ByteReader& in) {
     start.authority_pem = take_text(in);
     TRY(check_length(start.authority_pem, kMaxAuthorityText, "authority_pem"));
     start.shares = TRY(take_shares(in));
-    if (start.command.empty() && !in.failed()) return error("command is empty");
     return start;
 }
 

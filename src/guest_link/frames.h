@@ -32,6 +32,7 @@ constexpr size_t kMaxHealthText = 200;
 
 constexpr size_t kMaxAuthorityText = size_t{32} << 10;
 constexpr uint32_t kMaxStartShares = 32;
+constexpr uint32_t kImageDecides = UINT32_MAX; // no user's number
 
 // --- host to guest
 
@@ -51,14 +52,14 @@ struct StartShare {   // a folder of the host
 };
 
 struct Start {
-    std::vector<std::string> command;     // argv; at least one
+    std::vector<std::string> command;     // argv; none: the image's
     std::vector<std::string> environment; // "NAME=value"
-    uint32_t uid = 0, gid = 0;
-    std::string working_directory = "/";
-    std::string hostname;       // the agent's name
-    uint64_t clock_ns = 0;      // wall clock, since 1970; 0: leave the guest's
-    bool has_app_image = false; // the second block device goes to /app
-    bool has_memory = false;    // the host serves memory on vsock port kMemoryPort
+    uint32_t uid = 0, gid = 0;            // kImageDecides: the image's
+    std::string working_directory = "/";  // empty: the image's
+    std::string hostname;                 // the agent's name
+    uint64_t clock_ns = 0;                // wall clock, since 1970; 0: leave the guest's
+    bool has_app_image = false;           // the second block device goes to /app
+    bool has_memory = false;              // the host serves memory on vsock port kMemoryPort
     std::optional<Network> network;
     std::string authority_pem;      // of the box, to be trusted beside the image's own; may be empty
     std::vector<StartShare> shares; // outer folders before those inside them

@@ -48,8 +48,9 @@ std::string complaint(std::span<const std::byte> bytes) {
 
 TEST(Frames, HostFramesSurviveTheTrip) {
     for (const HostFrame& sent :
-         {HostFrame(full_start()), HostFrame(Start{.command = {"/x"}}), HostFrame(Stop{.grace_ms = 5000}),
-          HostFrame(SetClock{.clock_ns = 1'764'000'000'000'000'000}),
+         {HostFrame(full_start()), HostFrame(Start{.command = {"/x"}}),
+          HostFrame(Start{.uid = kImageDecides, .gid = kImageDecides, .working_directory = ""}),
+          HostFrame(Stop{.grace_ms = 5000}), HostFrame(SetClock{.clock_ns = 1'764'000'000'000'000'000}),
           HostFrame(CheckHealth{.number = 1, .http = true, .port = 80, .path = "/x", .timeout_ms = 9})}) {
         HostFrameReader reader;
         reader.feed(*encode(sent));
@@ -153,9 +154,6 @@ TEST(Frames, AStartThatAGuestCouldNotUseIsRefused) {
     start = full_start();
     start.authority_pem.assign(40'000, 'x');
     EXPECT_EQ(refused(start), "frame of type 1: authority_pem has 40000 bytes, at most 32768");
-    start = full_start();
-    start.command.clear();
-    EXPECT_EQ(refused(start), "frame of type 1: command is empty");
 }
 
 TEST(Frames, TheBufferStaysSmallOverALongStream) {

@@ -104,7 +104,7 @@ static void read_agent(Report& report, const Value& table, std::string_view file
     section.list("command",
                  {.example = "[\"/usr/bin/python3\", \"/app/main.py\"]",
                   .wrong = wrong_argument,
-                  .required = true,
+                  .filled = true,
                   .distinct = false},
                  manifest.command);
     section.environment("environment", manifest.environment);
@@ -112,6 +112,9 @@ static void read_agent(Report& report, const Value& table, std::string_view file
                  manifest.working_directory);
     section.number("user", {.least = 0, .most = kMostId}, manifest.uid);
     if (section.has("user")) manifest.gid = manifest.uid;
+    manifest.has_user = section.has("user");
+    manifest.has_group = section.has("group");
+    manifest.has_working_directory = section.has("working_directory");
     section.number("group", {.least = 0, .most = kMostId}, manifest.gid);
     section.choice<bool>("start", kStarts, manifest.start_at_boot);
     section.choice<RestartPolicy>("restart", kRestartPolicies, manifest.restart);
@@ -202,7 +205,7 @@ static void read_health_check(Report& report, const Value& table, AgentManifest&
 static void read_manifest(Report& report, const Value& root, std::string_view file_name,
                           AgentManifest& manifest) {
     Section top(report, root, "");
-    if (const Value* agent = top.table("agent", true, "[agent] with name, version, image and command"))
+    if (const Value* agent = top.table("agent", true, "[agent] with name, version and image"))
         read_agent(report, *agent, file_name, manifest);
     const Value* capabilities = top.table("capabilities", false, "[capabilities]");
     // Also taken at the top, where older manifests have it.

@@ -38,11 +38,13 @@ struct AgentManifest {
     std::string name;                               // LDH lower case, 1..32; must equal the file's name
     std::string version;                            // 1..64 printable characters
     std::string image;                              // name of a runtime image, LDH 1..64
-    std::vector<std::string> command;               // argv, at least one, each 1..4096 bytes, at most 64
+    std::vector<std::string> command;               // argv, each 1..4096 bytes, at most 64; none: the image's
     std::map<std::string, std::string> environment; // [agent.environment], at most 128 entries
     std::string working_directory = "/";            // absolute, no ".."
     uint32_t uid = 1000, gid = 1000; // user = N; inside the guest, 0 allowed (root in its own VM)
-    bool start_at_boot = true;       // start = "boot" | "manual"
+    // Whether the manifest says them. What it does not say the image may (guest_link/image_config.h).
+    bool has_user = false, has_group = false, has_working_directory = false;
+    bool start_at_boot = true; // start = "boot" | "manual"
     RestartPolicy restart = RestartPolicy::Never;
     // [capabilities]
     uint32_t max_cpu_percent = 100; // 1..3200; 100 = one core; see vcpus()

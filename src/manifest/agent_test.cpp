@@ -98,6 +98,14 @@ TEST(Agent, SmallestManifestHasTheDefaults) {
     EXPECT_TRUE(agent.health_check.empty());
 }
 
+TEST(Agent, WhatIsLeftToTheImageIsKnown) {
+    auto silent = right("[agent]\nname = \"hello\"\nversion = \"1\"\nimage = \"hello\"\n");
+    EXPECT_TRUE(silent.command.empty());
+    EXPECT_FALSE(silent.has_user || silent.has_group || silent.has_working_directory);
+    auto said = right(kWhole.text());
+    EXPECT_TRUE(said.has_user && said.has_group && said.has_working_directory);
+}
+
 TEST(Agent, GroupFollowsUser) {
     auto agent = right(kWhole.with("agent.group", ""));
     EXPECT_EQ(agent.uid, 1001u);
@@ -105,8 +113,8 @@ TEST(Agent, GroupFollowsUser) {
 }
 
 TEST(Agent, EachKeyMissing) {
-    const std::vector<std::string> required = {"agent.name",    "agent.version",     "agent.image",
-                                               "agent.command", "health_check.kind", "health_check.port"};
+    const std::vector<std::string> required = {"agent.name", "agent.version", "agent.image",
+                                               "health_check.kind", "health_check.port"};
     for (const auto& key : kWhole.keys()) {
         auto text = kWhole.with(key.line, "");
         if (std::ranges::find(required, key.path) == required.end()) {
@@ -117,7 +125,7 @@ TEST(Agent, EachKeyMissing) {
         expect_one(wrong(text), kFile, table_line, key.path, "is missing; must be ");
     }
     expect_one(wrong("[capabilities]\n"), kFile, 0, "agent", "is missing; write [agent]");
-    EXPECT_EQ(wrong("[agent]\n").size(), 4u) << "every missing key is told at once";
+    EXPECT_EQ(wrong("[agent]\n").size(), 3u) << "every missing key is told at once";
 }
 
 // A date is the wrong type everywhere; a whole number is it for all but the numbers.

@@ -236,6 +236,21 @@ protected:
                      call.reply_continues(line(1, "stdout", "first"));
                      call.reply(line(2, "stderr", "\x1b]0;title\a"));
                  }},
+            {.name = "ListImages",
+             .handle =
+                 [](Call call) {
+                     call.reply(
+                         {{"images", json::array{json::object{{"name", "python"},
+                                                              {"bytes", 2'000'000},
+                                                              {"fixed", false},
+                                                              {"used_by", {"researcher", "analyst"}}}}}});
+                 }},
+            {.name = "RemoveImage",
+             .handle =
+                 [](Call call) {
+                     if (text(call, "name") == "idle") return call.reply({});
+                     call.error("io.nullbox.cage.CannotRemove", "image python is in use by researcher");
+                 }},
             {.name = "BeginUpload",
              .handle =
                  [this](Call call) {

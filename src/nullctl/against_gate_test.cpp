@@ -198,8 +198,39 @@ TEST_F(AgainstGate, DeploySaysWhatItMayDoAndDoesIt) {
     EXPECT_EQ(wrong.status, 1);
     EXPECT_TRUE(wrong.err.contains("AGENT.toml:")) << wrong.err;
     EXPECT_EQ(calls_, "");
-    EXPECT_EQ(nullctl({"image", "import", agent + "/main.py", "Python"}).status, 2);
-    EXPECT_EQ(nullctl({"image", "import", agent + "/main.py", "python"}).status, 0);
+}
+
+TEST_F(AgainstGate, ImagesGoToTheBoxWholeOrNotAtAll) {
+    auto source = cat(folder_, "/My_Files");
+    ASSERT_TRUE(make_directories(source));
+    ASSERT_TRUE(write_file_atomic(source + "/run", "#!/x\n", 0755));
+    EXPECT_EQ(nullctl({"image", "import", source, "Python"}).status, 2);
+    auto done = nullctl({"image", "import", source});
+    EXPECT_EQ(done.status, 0) << done.err;
+    EXPECT_TRUE(done.out.starts_with("took      a folder of files: 1 file, 0 folders, 5 B\n")) << done.out;
+    EXPECT_TRUE(done.out.ends_with("image my-files is on the box.\n")) << done.out;
+    EXPECT_TRUE(read_file(paths_["image/my-files"])->starts_with("hsqs"));
+    auto image = cat(folder_, "/own.img");
+    EXPECT_EQ(nullctl({"image", "import", source, "--output", image}).status, 0);
+    EXPECT_EQ(*read_file(image), *read_file(paths_["image/my-files"]));
+    EXPECT_EQ(nullctl({"image", "import", image, "--output", image}).status, 2); // it is one already
+    EXPECT_EQ(nullctl({"image", "import", image, "--name", "as-it-is"}).status, 0);
+    EXPECT_EQ(*read_file(paths_["image/as-it-is"]), *read_file(image));
+    calls_.clear();
+    auto wrong = nullctl({"image", "import", source + "/run", "--name", "python"});
+    EXPECT_EQ(wrong.status, 1);
+    EXPECT_TRUE(wrong.err.contains("it is no tar")) << wrong.err;
+    EXPECT_EQ(nullctl({"image", "import", source + "/run", "--output", folder_ + "/none.img"}).status, 1);
+    for (const auto* name : {"/none.img", "/none.img.partial"})
+        EXPECT_FALSE(std::filesystem::exists(folder_ + name)) << name;
+    EXPECT_EQ(nullctl({"image", "import", source, "--platform", "amd64"}).status, 1);
+    EXPECT_EQ(calls_, ""); // nothing was begun on the box
+    auto list = nullctl({"image", "list"});
+    EXPECT_TRUE(list.out.contains("python") && list.out.contains("researcher, analyst")) << list.out;
+    EXPECT_EQ(nullctl({"image", "remove", "idle"}).status, 0);
+    auto refused = nullctl({"image", "remove", "python"});
+    EXPECT_EQ(refused.status, 1);
+    EXPECT_TRUE(refused.err.contains("in use by researcher")) << refused.err;
 }
 
 } // namespace

@@ -23,6 +23,7 @@ struct Words {
     GrantOptions grant;
     PutOptions put;
     PageOptions page;
+    ImportOptions import;
 };
 
 class CommandLine {
@@ -152,10 +153,28 @@ void CommandLine::add_agents() {
               [this] { return agent_remove(tool_, words_.name, words_.yes); }));
 
     auto* image = group("image", "runtime images");
-    auto* import = command(image, "import", "put a runtime image on the box",
-                           [this] { return image_import(tool_, words_.name, words_.second); });
-    word(import, "FILE", w.name, "a SquashFS or EROFS image");
-    word(import, "NAME", w.second, "what manifests call it");
+    auto* import = command(image, "import", "turn what there is into a runtime image, and put it on the box",
+                           [this] { return image_import(tool_, words_.import); });
+    word(import, "SOURCE", w.import.source,
+         "an OCI layout or archive, what docker save writes, a tar, a folder, or a SquashFS or EROFS image");
+    import->add_option("NAME,--name", w.import.name, "what manifests call it; else after SOURCE");
+    import->add_option("--output", w.import.output, "write it to this file, and leave the box alone");
+    import->add_option("--platform", w.import.platform, "of an image for several")->capture_default_str();
+    import->add_option("--tag", w.import.tag, "which, if SOURCE holds several images");
+    import->add_flag("--allow-stray-whiteouts", w.import.limits.allow_stray_whiteouts,
+                     "take layers that remove files which no layer below has");
+    auto limit = [&](const std::string& title, uint64_t& target, const std::string& about) {
+        import->add_option(title, target, about)->check(CLI::PositiveNumber)->capture_default_str();
+    };
+    limit("--max-entries", w.import.limits.entries, "refuse more files than this");
+    limit("--max-file-mb", w.import.file_mb, "refuse a larger file");
+    limit("--max-total-mb", w.import.total_mb, "refuse what unpacks to more");
+    limit("--max-ratio", w.import.limits.ratio, "refuse what unpacks to so many times its size");
+    command(image, "list", "the box's runtime images, and who uses them",
+            [this] { return image_list(tool_); });
+    auto* drop = command(image, "remove", "take a runtime image that no agent uses off the box",
+                         [this] { return image_remove(tool_, words_.name); });
+    word(drop, "NAME", w.name, "of the image");
 }
 
 void CommandLine::add_exec(CLI::App* agent) {

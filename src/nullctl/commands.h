@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "importer/limits.h"
 #include "nullctl/tool.h"
 
 namespace nullbox::nullctl {
@@ -23,7 +24,18 @@ struct DeployOptions {
     bool yes = false, start = true;
 };
 Result<> agent_deploy(Tool& tool, const DeployOptions& options);
-Result<> image_import(Tool& tool, const std::string& file, const std::string& name);
+// The bytes of an open file to the box, with progress.
+Result<> send(Tool& tool, std::string_view kind, std::string_view name, int fd, std::string_view what);
+
+// images.cpp
+struct ImportOptions {
+    std::string source, name, platform = "linux/amd64", tag, output; // output: a file here, not the box
+    importer::Limits limits;
+    uint64_t file_mb = importer::Limits().file_bytes >> 20, total_mb = importer::Limits().total_bytes >> 20;
+};
+Result<> image_import(Tool& tool, const ImportOptions& options);
+Result<> image_list(Tool& tool);
+Result<> image_remove(Tool& tool, const std::string& name);
 
 // agents.cpp
 Result<> agent_list(Tool& tool);
