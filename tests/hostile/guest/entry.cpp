@@ -1,5 +1,5 @@
-// From the monitor's first instruction to main_of_guest. An agent with the ordinary amount of memory gets the ordinary kernel,
-// which lies in the same file: its neighbours in the test are hostile, it is not.
+// From the monitor's first instruction to main_of_guest. An agent with the ordinary amount of memory gets the
+// ordinary kernel, which lies in the same file: its neighbours in the test are hostile, it is not.
 #include "machine.h"
 
 #ifndef REAL_ENTRY
@@ -72,7 +72,8 @@ fault_without_code:
 
 static void set_gates() {
     for (unsigned vector = 0; vector < 32; ++vector) {
-        bool code = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 || vector == 29 || vector == 30;
+        bool code = vector == 8 || (vector >= 10 && vector <= 14) || vector == 17 || vector == 21 ||
+                    vector == 29 || vector == 30;
         auto handler = reinterpret_cast<uint64_t>(code ? &fault_with_code : &fault_without_code);
         gates[vector] = {.low = static_cast<uint16_t>(handler),
                          .selector = 0x10,

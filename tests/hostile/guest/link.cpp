@@ -75,7 +75,8 @@ void Link::frame(uint8_t type, const void* payload, uint32_t bytes) {
 void Link::say(const char* text) {
     unsigned char payload[300] = {1, 0}; // stdout, whole line
     uint32_t length = 0;
-    for (; text[length] && length < 250; ++length) payload[14 + length] = static_cast<unsigned char>(text[length]);
+    for (; text[length] && length < 250; ++length)
+        payload[14 + length] = static_cast<unsigned char>(text[length]);
     memcpy(payload + 10, &length, 4);
     frame(66, payload, 14 + length);
 }

@@ -1,4 +1,5 @@
-// The guest's vsock, and on it what agent-init says to cage (src/guest_link/frames.h), so that a case can report.
+// The guest's vsock, and on it what agent-init says to cage (src/guest_link/frames.h), so that a case can
+// report.
 #pragma once
 
 #include "virtio.h"
@@ -11,7 +12,14 @@ struct __attribute__((packed)) Packet {
     uint16_t type, operation;
     uint32_t flags, buffer_bytes, forwarded;
 };
-enum Operation : uint16_t { kRequest = 1, kResponse = 2, kReset = 3, kShutdown = 4, kData = 5, kCreditUpdate = 6 };
+enum Operation : uint16_t {
+    kRequest = 1,
+    kResponse = 2,
+    kReset = 3,
+    kShutdown = 4,
+    kData = 5,
+    kCreditUpdate = 6
+};
 
 class Link {
 public:

@@ -1,5 +1,5 @@
-// The bare machine: instructions, memory, and where things lie. There is no library and no kernel: memcpy and memset are in
-// entry.cpp. Everything below 4 GiB is mapped onto itself, in pages of 2 MiB.
+// The bare machine: instructions, memory, and where things lie. There is no library and no kernel: memcpy and
+// memset are in entry.cpp. Everything below 4 GiB is mapped onto itself, in pages of 2 MiB.
 #pragma once
 
 #include <initializer_list>
@@ -38,10 +38,11 @@ inline void store32(uint64_t address, uint32_t value) { store(address, value); }
 inline void fence() { asm volatile("mfence" ::: "memory"); }
 inline void pause() { asm volatile("pause"); }
 
-// How many exceptions were taken since the start. An instruction that faults is skipped: its length is what was said last.
+// How many exceptions were taken since the start. An instruction that faults is skipped: its length is what
+// was said last.
 extern "C" volatile uint64_t exceptions, skip_bytes;
-uint64_t memory_bytes(); // low memory, as e820 has it
-[[noreturn]] void halt();  // interrupts off, for good
+uint64_t memory_bytes();  // low memory, as e820 has it
+[[noreturn]] void halt(); // interrupts off, for good
 [[noreturn]] void triple_fault();
 
 // Bumps, never frees; zeroed, page-aligned.

@@ -15,7 +15,8 @@ void wait_for_the_end(Link& link) {
 void main_of_guest(unsigned which) {
     Link link;
     if (!link.open()) triple_fault();
-    const Case* one = which < processor_case_count ? &processor_cases[which] : &device_cases[which - processor_case_count];
+    const Case* one =
+        which < processor_case_count ? &processor_cases[which] : &device_cases[which - processor_case_count];
     if (which >= processor_case_count + device_case_count) fail(link, "no such case:", which);
     link.say(one->name);
     one->run(link);

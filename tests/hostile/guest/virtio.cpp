@@ -4,7 +4,8 @@ namespace hostile {
 
 void Queue::make(uint64_t device, uint32_t number) {
     device_ = device, number_ = number;
-    descriptors = address_of(allocate(4096)), available = address_of(allocate(4096)), used_ring = address_of(allocate(4096));
+    descriptors = address_of(allocate(4096)), available = address_of(allocate(4096)),
+    used_ring = address_of(allocate(4096));
     index = next_ = taken_ = 0;
 }
 void Queue::put(uint16_t at, uint64_t address, uint32_t length, uint16_t flags, uint16_t next) {
@@ -25,7 +26,8 @@ uint16_t Queue::add(const Buffer* buffers, unsigned count) {
     uint16_t head = next_;
     for (unsigned i = 0; i < count; ++i) {
         auto next = static_cast<uint16_t>((next_ + 1) % kSize);
-        put(next_, address_of(buffers[i].place), buffers[i].length, static_cast<uint16_t>(buffers[i].flags | (i + 1 < count ? kNext : 0)), next);
+        put(next_, address_of(buffers[i].place), buffers[i].length,
+            static_cast<uint16_t>(buffers[i].flags | (i + 1 < count ? kNext : 0)), next);
         next_ = next;
     }
     offer(head);
@@ -53,7 +55,8 @@ void Device::negotiate() const {
     }
     write(0x70, 0xb);
 }
-void Device::place(uint32_t number, uint64_t descriptors, uint64_t available, uint64_t used, uint32_t size) const {
+void Device::place(uint32_t number, uint64_t descriptors, uint64_t available, uint64_t used,
+                   uint32_t size) const {
     write(0x30, number), write(0x38, size);
     const uint64_t addresses[] = {descriptors, available, used};
     const uint32_t offsets[] = {0x80, 0x90, 0xa0};
