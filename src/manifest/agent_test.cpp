@@ -159,7 +159,7 @@ TEST(Agent, EachKeyMistyped) {
         EXPECT_EQ(found->column, 1u);
         EXPECT_EQ(found->key, key.path + "x");
     }
-    expect_one(wrong(kWhole.text() + "[capabilites]\n"), kFile, 27, "capabilites",
+    expect_one(wrong(kWhole.text() + "[capabilites]\n"), kFile, 28, "capabilites",
                "did you mean \"capabilities\"?");
 }
 
