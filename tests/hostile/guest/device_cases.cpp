@@ -223,7 +223,7 @@ void vsock_long_packet(Link& link) {
     wait_for_the_end(link);
 }
 void vsock_connects(Link& link) { // cage closes all but its own
-    for (uint32_t i = 0; i < 600; ++i) {
+    for (uint32_t i = 0; i < 150; ++i) {
         uint32_t port = 3000 + i;
         link.send(link.packet(kRequest, port, i % 3 == 0 ? 1024 : i % 3 == 1 ? 9100 : i));
         if (link.receive(port).operation == 0) fail(link, "no answer to connect", i);
@@ -232,7 +232,7 @@ void vsock_connects(Link& link) { // cage closes all but its own
 }
 void vsock_streams(Link& link) {
     unsigned refused = 0;
-    for (uint32_t i = 0; i < 300; ++i) {
+    for (uint32_t i = 0; i < 200; ++i) {
         link.send(link.packet(kRequest, 5000 + i, 9));
         Packet answer = link.receive(5000 + i);
         refused += answer.operation == kReset;
