@@ -150,13 +150,6 @@ class Life:
 
     # --- why it ended, and what it may use
 
-    def out_of_memory_says_so(self):
-        self.call("Start", "eater")
-        status = self.until("eater", "ends", lambda status: status["state"] in ("exited", "failed"))
-        equal((status["reason"], status["exit_signal"]), ("guest_out_of_memory", 9), status["describe"])
-        equal(status["describe"], "exited by signal 9 (out of memory in the guest: max_memory_mb = 64)")
-        expect(status["started_at_ms"] and not status["uptime_ms"] and status["cpu_time_ms"] > 0, f"{status}")
-
     def cpu_is_limited(self):
         self.call("Start", "burner")
         status = self.until("burner", "runs", lambda status: status["uptime_ms"])
@@ -205,7 +198,6 @@ def play(suite: Suite, machine: Box) -> None:
     suite.check("ten pauses in a row lose nothing", life.again_and_again)
     suite.check("it can be stopped while it is paused", life.stops_while_paused)
     suite.check("only what runs can be paused", life.only_what_runs)
-    suite.check("a guest out of memory is said to be", life.out_of_memory_says_so)
     suite.check("processor time is limited", life.cpu_is_limited)
     suite.check("a VM process that is killed is said to be", life.killed_vm_is_said)
     suite.check("vCPUs and limits are the manifest's; two busy vCPUs pause", life.limits_of_the_group)
