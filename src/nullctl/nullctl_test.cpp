@@ -295,7 +295,7 @@ TEST_F(Files, CompletionsAreScripts) {
     };
     EXPECT_EQ(asks("nullctl va", "1"), "vault\n");
     EXPECT_EQ(asks("nullctl vault un", "2"), "unlock\n");
-    EXPECT_EQ(asks("nullctl --json agent st", "3"), "start stop\n");
+    EXPECT_EQ(asks("nullctl --json agent st", "3"), "start stop status\n");
 }
 
 } // namespace
