@@ -16,8 +16,8 @@ namespace nullbox::gate {
 struct Target {
     enum class Kind { Call, Upload, Exec, Description, WrongVerb, Unknown };
     Kind kind = Kind::Unknown;
-    // Call: interface and method. Upload: kind and name. Exec: "exec" or "copy", and the agent. WrongVerb: the verb that would be right, and
-    // nothing.
+    // Call: interface and method. Upload: kind and name. Exec: "exec" or "copy", and the agent. WrongVerb:
+    // the verb that would be right, and nothing.
     std::string first, second;
     bool more = false;
 };

@@ -251,6 +251,7 @@ Result<> Client::turn(Signals& signals) {
 }
 
 Result<int> Client::run(Signals& signals) {
+    on_signal(SIGWINCH); // it may be another size since the command was asked for
     while (!leave_ && !(code_ && out_.waiting() == 0 && err_.waiting() == 0)) {
         TRY(turn(signals));
         if (code_) out_.end(), err_.end();
