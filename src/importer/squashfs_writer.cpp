@@ -36,8 +36,12 @@ constexpr uint32_t kMostWorkers = 8;
 
 namespace {
 
-// libsquashfs calls through pointers that it put into its objects, which is what CFI does not know of.
-[[clang::no_sanitize("cfi-icall")]] void destroy(void* object) { ::sqfs_destroy(object); }
+// A call through a pointer that libsquashfs put into its object, of which CFI does not know. Not
+// sqfs_destroy(), which is compiled here as well, with the check.
+[[clang::no_sanitize("cfi-icall")]] void destroy(void* object) {
+    auto* base = static_cast<sqfs_object_t*>(object);
+    if (base) base->destroy(base);
+}
 
 struct Destroy {
     void operator()(void* object) const { destroy(object); }
