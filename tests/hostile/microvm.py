@@ -14,7 +14,7 @@ from tap import Suite, equal, expect
 
 NULLD, CAGE = "io.nullbox.nulld", "io.nullbox.cage"
 NEIGHBOUR = "neighbour"
-BOOT_LIMIT_S, CASE_LIMIT_S, NEIGHBOUR_LIMIT_S, STOP_LIMIT_S = 240, 120, 120, 60
+BOOT_LIMIT_S, CASE_LIMIT_S, NEIGHBOUR_LIMIT_S, STOP_LIMIT_S = 120, 120, 120, 60
 LINGER_S = 10
 FIRST_VM_UID = 200_000
 # Where cage's own memory may be at the end of it all, and how much more than at the start.
@@ -208,7 +208,7 @@ class Hostile:
                                         f"{self.lines(name)[-3:]}")
             said = self.judge(case, agent)
         lines = self.lines(name)
-        equal(lines[:1], [case.name], "the case that ran")
+        expect(lines and lines[0].startswith(case.name), f"another case ran: {lines[:1]}")
         expect(case.words in "\n".join(lines), f"it said {lines[-4:]}")
         self.others_go_on(beats)
         return f"{said}; {time.monotonic() - began:.1f} s"
