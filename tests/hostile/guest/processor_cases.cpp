@@ -39,14 +39,14 @@ void port_noise(Link& link) {
 void port_strings(Link& link) {
     auto* place = static_cast<unsigned char*>(allocate(65536));
     memset(place, 1, 65536);
-    for (uint16_t port : {0x80, 0x64, 0x3f8, 0x510, 0xcf8, 0xffff}) {
-        uint64_t count = 4096, from = address_of(place);
+    for (uint16_t port : {0x80, 0x64, 0x3f8, 0xffff}) {
+        uint64_t count = 300, from = address_of(place);
         asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(port) : "memory");
-        count = 1024, from = address_of(place);
+        count = 100, from = address_of(place);
         asm volatile("rep outsl" : "+S"(from), "+c"(count) : "d"(port) : "memory");
-        count = 4096, from = address_of(place);
+        count = 300, from = address_of(place);
         asm volatile("rep insb" : "+D"(from), "+c"(count) : "d"(port) : "memory");
-        count = 1024, from = address_of(place);
+        count = 100, from = address_of(place);
         asm volatile("rep insw" : "+D"(from), "+c"(count) : "d"(port) : "memory");
         memset(place, 1, 65536);
     }
