@@ -14,7 +14,7 @@ from tap import Suite, equal, expect
 
 NULLD, CAGE = "io.nullbox.nulld", "io.nullbox.cage"
 NEIGHBOUR = "neighbour"
-BOOT_LIMIT_S, CASE_LIMIT_S, NEIGHBOUR_LIMIT_S, STOP_LIMIT_S = 240, 120, 120, 60
+BOOT_LIMIT_S, CASE_LIMIT_S, NEIGHBOUR_LIMIT_S, STOP_LIMIT_S = 120, 120, 120, 60
 LINGER_S = 10
 FIRST_VM_UID = 200_000
 # Where cage's own memory may be at the end of it all, and how much more than at the start.
@@ -61,7 +61,7 @@ CASES = [
     Case("model registers"),
     Case("hypercalls"),
     Case("machines of its own"),
-    Case("interrupt storm"),
+    Case("interrupt storm", [RESET_CPU, NOT_EMULATED], may_linger=True),
     Case("control registers"),
     Case("head beyond the queue", ["rng device: descriptor index beyond the queue"]),
     Case("loop of descriptors", ["block device: descriptor chain without end"]),
@@ -92,7 +92,8 @@ CASES = [
     Case("link nonsense", ["nonsense on the guest's link"]),
     Case("link long frame", ["nonsense on the guest's link"]),
     Case("link hello again", ["nonsense on the guest's link"]),
-    Case("link flood", lingers=True),
+    # It heeds no credit: its stream is reset, and cage ends a guest that has no link.
+    Case("link flood", ["its VM process was killed"], may_linger=True),
     Case("share names"),
     Case("share opcodes"),
     Case("share devices"),
@@ -208,7 +209,7 @@ class Hostile:
                                         f"{self.lines(name)[-3:]}")
             said = self.judge(case, agent)
         lines = self.lines(name)
-        equal(lines[:1], [case.name], "the case that ran")
+        expect(lines and lines[0].startswith(case.name), f"another case ran: {lines[:1]}")
         expect(case.words in "\n".join(lines), f"it said {lines[-4:]}")
         self.others_go_on(beats)
         return f"{said}; {time.monotonic() - began:.1f} s"

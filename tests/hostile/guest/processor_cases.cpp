@@ -39,14 +39,14 @@ void port_noise(Link& link) {
 void port_strings(Link& link) {
     auto* place = static_cast<unsigned char*>(allocate(65536));
     memset(place, 1, 65536);
-    for (uint16_t port : {0x80, 0x64, 0x3f8, 0x510, 0xcf8, 0xffff}) {
-        uint64_t count = 4096, from = address_of(place);
+    for (uint16_t port : {0x80, 0x64, 0x3f8, 0xffff}) {
+        uint64_t count = 300, from = address_of(place);
         asm volatile("rep outsb" : "+S"(from), "+c"(count) : "d"(port) : "memory");
-        count = 1024, from = address_of(place);
+        count = 100, from = address_of(place);
         asm volatile("rep outsl" : "+S"(from), "+c"(count) : "d"(port) : "memory");
-        count = 4096, from = address_of(place);
+        count = 300, from = address_of(place);
         asm volatile("rep insb" : "+D"(from), "+c"(count) : "d"(port) : "memory");
-        count = 1024, from = address_of(place);
+        count = 100, from = address_of(place);
         asm volatile("rep insw" : "+D"(from), "+c"(count) : "d"(port) : "memory");
         memset(place, 1, 65536);
     }
@@ -226,10 +226,7 @@ void control_registers(Link& link) {
         asm volatile("mov %0, %%cr4" ::"a"(cr4) : "memory");
         asm volatile("mov %0, %%dr7" ::"a"(uint64_t{1} << bit) : "memory");
     }
-    skip_bytes = 4;
-    for (uint64_t bit = 0; bit < 64; ++bit)
-        asm volatile("mov %0, %%cr8" ::"a"(uint64_t{1} << bit) : "memory");
-    asm volatile("mov %0, %%cr8" ::"a"(uint64_t{0}) : "memory");
+    // Not CR8: QEMU 7.2's emulation of a write to it in a nested guest ends QEMU itself.
     link.say("exceptions:", exceptions);
 }
 } // namespace
