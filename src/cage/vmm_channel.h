@@ -4,6 +4,7 @@
 // cage -> vmm:  Start (first, once; descriptors: kvm, kernel, initramfs, then one per block device, then the
 //               tap if has_net, then one folder per share)
 //               ConnectGuest (descriptor: the host end's peer; port: the guest's port)
+//               SetBalloon (pages of 4 KiB that the guest should give back)
 // vmm -> cage:  Started, GuestConnected (descriptor: our end of the new stream; port: the host port it asked
 // for),
 //               Ended (reason and text; the process exits after it)
@@ -44,6 +45,7 @@ constexpr uint32_t kGuestLinkPort = 1024; // agent-init connects here first: fra
 enum class VmmMessageKind : uint32_t {
     Start = 1,
     ConnectGuest = 2,
+    SetBalloon = 3,
     Started = 16,
     GuestConnected = 17,
     Ended = 18
@@ -87,6 +89,11 @@ struct StartMessage {
 struct PortMessage { // ConnectGuest, GuestConnected
     VmmMessageKind kind;
     uint32_t port = 0;
+};
+
+struct BalloonMessage { // SetBalloon
+    VmmMessageKind kind = VmmMessageKind::SetBalloon;
+    uint32_t pages = 0; // in all; 0: the guest takes everything again
 };
 
 struct EndedMessage {

@@ -129,7 +129,9 @@ static void for_memory(std::vector<SyscallRule>& rules) {
     rules.push_back({SYS_mremap, {}, "the heap: a buffer that grows"});
     rules.push_back(
         {SYS_mprotect, {{.index = 2, .value = 0, .mask = PROT_EXEC}}, "the heap grows; never executable"});
-    rules.push_back({SYS_madvise, {}, "the heap gives memory back"});
+    rules.push_back({SYS_madvise,
+                     {{.index = 2, .value = MADV_DONTNEED}},
+                     "the heap gives memory back, and the balloon the guest's"});
 }
 
 // What they reach is Landlock's business, which looks at every path; here is only what can be done at all.

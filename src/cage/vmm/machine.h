@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "base/loop.h"
+#include "cage/vmm/balloon.h"
 #include "cage/vmm/console.h"
 #include "cage/vmm/guest_memory.h"
 #include "cage/vmm/net.h"
@@ -55,6 +56,8 @@ public:
 
     // Starts the vCPU threads, each under the filter (null: none). They end with the process.
     Result<> start(const sandbox::SyscallFilter* vcpu_filter);
+    // The guest gives so many pages of 4 KiB back, as far as it can, or takes the rest of them again.
+    void set_balloon_target(uint32_t pages);
     void connect_guest(uint32_t port, Fd socket) { vsock_->connect_guest(port, std::move(socket)); }
 
     // Readable when the VM has ended.
@@ -93,6 +96,8 @@ private:
     IoBus memory_bus_, port_bus_;
     VsockDevice* vsock_ = nullptr;
     const NetDevice* net_ = nullptr; // null: the guest has none
+    BalloonDevice* balloon_ = nullptr;
+    VirtioMmio* balloon_transport_ = nullptr;
     std::vector<Slot> slots_;
     std::vector<Vcpu> vcpus_;
     std::string command_line_;

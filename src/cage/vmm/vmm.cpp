@@ -118,6 +118,8 @@ void on_channel(Machine& machine) {
     auto connect = received->as<PortMessage>(VmmMessageKind::ConnectGuest);
     if (connect && received->descriptors.size() == 1)
         machine.connect_guest(connect->port, std::move(received->descriptors.front()));
+    if (auto balloon = received->as<BalloonMessage>(VmmMessageKind::SetBalloon))
+        machine.set_balloon_target(balloon->pages);
 }
 
 Result<EndedMessage> serve(Loop& loop, Machine& machine) {
