@@ -25,6 +25,7 @@ struct HostSetup {
     uint32_t first_jail_uid = 200'000; // 0: VM processes stay what we are (unit tests)
     bool kernel_log = false;           // guests' kernels log to stderr, hence to the agents' logs
     std::string share_root = "/var/shared";
+    std::string scratch_folder = "/var/scratch";
     ServiceSockets sockets;
     UploadPlaces uploads;
     LifeCycleLimits limits;

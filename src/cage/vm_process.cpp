@@ -275,6 +275,8 @@ std::string VmProcess::reason(int status) const {
     if (cgroup_ && cgroup_->oom_kills() > oom_kills_before_)
         return "its VM process passed the memory limit of its control group and was killed";
     if (killed_) return "its VM process was killed";
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        return "its VM process made a system call that its jail forbids, and was killed";
     if (WIFSIGNALED(status)) return cat("its VM process died by signal ", WTERMSIG(status));
     return cat("its VM process ended with code ", WEXITSTATUS(status), "; see the agent's log");
 }

@@ -45,7 +45,7 @@ constexpr uint32_t kGuestLinkPort = 1024; // agent-init connects here first: fra
 enum class VmmMessageKind : uint32_t {
     Start = 1,
     ConnectGuest = 2,
-    SetBalloon = 3,
+    SetBalloon = 8,
     Started = 16,
     GuestConnected = 17,
     Ended = 18
@@ -76,7 +76,9 @@ struct StartMessage {
     uint64_t guest_cid = 3;
     uint32_t block_devices = 0;
     uint32_t writable_mask = 0; // bit n: block device n may be written
-    uint32_t jail_uid = 0;      // the fresh uid of this VM; 0 (tests only): stay as we are
+    uint32_t scratch_mask = 0;  // bit n: and what is written there need not outlive the VM
+    uint64_t disk_bytes_per_s = 0, disk_operations_per_s = 0; // of all block devices together; 0: no limit
+    uint32_t jail_uid = 0; // the fresh uid of this VM; 0 (tests only): stay as we are
     uint32_t flags = 0;
     uint32_t has_net = 0;         // 1: there is a tap among the descriptors
     uint8_t mac[6] = {};          // of the guest's network card; frames from another are dropped

@@ -33,6 +33,7 @@ struct Balloon {
     }
     static uint32_t page(uint64_t number) { return static_cast<uint32_t>(kData / kPageBytes + number); }
 };
+struct BalloonTest : testing::Test, Balloon {};
 
 TEST_F(BalloonTest, WhatIsReportedFreeIsGivenBack) {
     drivers[2].add({{kData + kPageBytes, 2 * kPageBytes, true}, {kData + 5 * kPageBytes, kPageBytes, true}});

@@ -123,7 +123,7 @@ Result<> Machine::add_devices(MachineFiles& files, MachineOptions& options) {
     CHECK(count <= kMostDevices);
     TRY(map_register_pages(count));
     slots_.reserve(count);
-    TRY(add_disks(std::move(files.disks)));
+    TRY(add_disks(std::move(files.disks), options.disk_rates));
     auto vsock = std::make_unique<VsockDevice>(loop_, options.guest_cid, std::move(options.on_guest_connect));
     vsock_ = vsock.get();
     TRY(add_device(std::move(vsock)));
@@ -145,11 +145,18 @@ Result<> Machine::add_devices(MachineFiles& files, MachineOptions& options) {
     return {};
 }
 
-Result<> Machine::add_disks(std::vector<Disk> disks) {
+Result<> Machine::add_disks(std::vector<Disk> disks, const RateLimit::Rates& rates) {
+    if (rates.bytes_per_s != 0 || rates.operations_per_s != 0) disk_limit_.emplace(rates);
     for (size_t i = 0; i < disks.size(); ++i) {
-        BlockDevice::Options block{.writable = disks[i].writable};
+        BlockDevice::Options block{.writable = disks[i].writable,
+                                   .scratch = disks[i].scratch,
+                                   .limit = disk_limit_ ? &*disk_limit_ : nullptr,
+                                   .call_at = [this](Clock::time_point when, std::function<void()> call) {
+                                       return loop_.at(when, std::move(call));
+                                   }};
         std::ranges::copy(cat("nullbox-", i), block.serial.begin());
-        auto device = TRY(BlockDevice::make(std::move(disks[i].file), block).context(cat("disk ", i)));
+        auto device =
+            TRY(BlockDevice::make(std::move(disks[i].file), std::move(block)).context(cat("disk ", i)));
         TRY(add_device(std::move(device)));
     }
     return {};
