@@ -44,7 +44,8 @@ protected:
 };
 
 TEST_F(ScratchTest, E2fsckFindsNothingWrong) {
-    for (uint64_t megabytes : {16, 17, 100, 127, 128, 129, 131, 256, 1000, 4097, 70'001, 1 << 20}) {
+    for (uint64_t megabytes :
+         std::initializer_list<uint64_t>{16, 17, 100, 127, 128, 129, 131, 256, 1000, 4097, 70'001, 1 << 20}) {
         auto path = image_of(megabytes * kMb);
         EXPECT_EQ(run(cat("e2fsck -fn ", path)), 0) << megabytes << " MB: " << said();
     }
