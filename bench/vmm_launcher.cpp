@@ -3,12 +3,15 @@
 // come up.
 //
 //   vmm_launcher --kernel FILE [--initramfs FILE] [--disk FILE]... [--writable-disk FILE]... [--memory MIB]
+//                [--scratch-disk FILE]... [--disk-mbps N] [--disk-iops N] [--balloon MIB]
 //                [--cpus N] [--jail-uid UID] [--append WORDS] [--repeat N] [--log] [--init] [--tap NAME]
-//                [--share TAG=FOLDER]... [--read-only-share TAG=FOLDER]...
+//                [--share TAG=FOLDER]... [--read-only-share TAG=FOLDER]... [--hello] [--watch]
 //
 // It executes itself as `vmm_launcher vmm` for the VM process. --init: it is PID 1 of a throw-away initramfs,
 // so it mounts what it needs and powers the machine off at the end. --tap makes the tap; who brings it up and
-// gives it an address meanwhile is somebody else.
+// gives it an address meanwhile is somebody else. --hello: ends the VM at the guest's first bytes over vsock.
+// --watch: its memory, each second.
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <chrono>
@@ -45,11 +48,12 @@ namespace {
 struct Options {
     std::string kernel, initramfs, append;
     std::vector<std::string> disks;
-    uint32_t writable_mask = 0;
+    uint32_t writable_mask = 0, scratch_mask = 0;
+    uint64_t disk_mbps = 0, disk_iops = 0, balloon_mib = 0;
     uint64_t memory_mib = 128;
     uint32_t cpus = 1, jail_uid = 0;
     int repeat = 1;
-    bool log = false, init = false;
+    bool log = false, init = false, hello = false, watch = false;
     std::string tap;
     struct SharedFolder {
         std::string tag, folder;
@@ -76,6 +80,14 @@ Result<Options> parse(int count, char** words) {
             options.log = true;
             continue;
         }
+        if (word == "--watch") {
+            options.watch = true;
+            continue;
+        }
+        if (word == "--hello") {
+            options.hello = true;
+            continue;
+        }
         if (word == "--init") {
             options.init = true;
             continue;
@@ -91,6 +103,12 @@ Result<Options> parse(int count, char** words) {
             options.append = value;
         else if (word == "--memory")
             options.memory_mib = static_cast<uint64_t>(number());
+        else if (word == "--disk-mbps")
+            options.disk_mbps = static_cast<uint64_t>(number());
+        else if (word == "--disk-iops")
+            options.disk_iops = static_cast<uint64_t>(number());
+        else if (word == "--balloon")
+            options.balloon_mib = static_cast<uint64_t>(number());
         else if (word == "--cpus")
             options.cpus = static_cast<uint32_t>(number());
         else if (word == "--jail-uid")
@@ -104,8 +122,9 @@ Result<Options> parse(int count, char** words) {
             options.shares.push_back({std::string(parts[0]), std::string(parts[1]), word != "--share"});
         } else if (word == "--disk")
             options.disks.push_back(value);
-        else if (word == "--writable-disk") {
+        else if (word == "--writable-disk" || word == "--scratch-disk") {
             options.writable_mask |= 1u << options.disks.size();
+            if (word == "--scratch-disk") options.scratch_mask |= 1u << options.disks.size();
             options.disks.push_back(value);
         } else
             return error(cat("unknown option ", word));
@@ -160,6 +179,9 @@ Result<> send_start(int channel, const Options& options) {
                        .memory_bytes = options.memory_mib << 20,
                        .block_devices = static_cast<uint32_t>(options.disks.size()),
                        .writable_mask = options.writable_mask,
+                       .scratch_mask = options.scratch_mask,
+                       .disk_bytes_per_s = options.disk_mbps << 20,
+                       .disk_operations_per_s = options.disk_iops,
                        .jail_uid = options.jail_uid,
                        .flags = options.log ? kStartKernelLog : 0};
     TRY(add_net_and_shares(start, files, options));
@@ -245,18 +267,29 @@ Result<> run_one(const Options& options) {
     pid_t pid = TRY(spawn(std::move(channel.second), options.jail_uid != 0));
     TRY(send_start(channel.first.get(), options));
     std::vector<Fd> streams;
+    bool started = false;
     while (true) {
         std::vector<pollfd> waiting{{.fd = channel.first.get(), .events = POLLIN}};
         for (const Fd& stream : streams) waiting.push_back({.fd = stream.get(), .events = POLLIN});
-        if (::poll(waiting.data(), waiting.size(), -1) < 0) return errno_error("poll");
+        // With --watch, a look at its memory each second.
+        if (::poll(waiting.data(), waiting.size(), options.watch ? 1000 : -1) < 0) return errno_error("poll");
+        if (options.balloon_mib > 0 && std::exchange(started, true) == false) {
+            BalloonMessage balloon{.pages = static_cast<uint32_t>(options.balloon_mib << 8)};
+            (void)!::send(channel.first.get(), &balloon, sizeof balloon, MSG_NOSIGNAL);
+        }
         std::vector<Fd> left;
         for (size_t i = 1; i < waiting.size(); ++i)
             if (!waiting[i].revents || drain(streams[i - 1])) left.push_back(std::move(streams[i - 1]));
+        bool heard = std::ranges::any_of(waiting, [&](const pollfd& one) {
+            return one.fd != channel.first.get() && (one.revents & POLLIN) != 0;
+        });
+        if (options.hello && heard) break;
         streams = std::move(left);
         if (waiting[0].revents && !hear(channel.first.get(), streams)) break;
-        if (options.log) report_memory(pid);
+        if (options.watch) report_memory(pid);
     }
     int status = 0;
+    channel.first.reset(); // without it the VM ends
     ::waitpid(pid, &status, 0);
     say(cat("VM process gone, status ", status));
     return {};

@@ -26,6 +26,8 @@ namespace nullbox::agent_init {
 
 constexpr const char* kImageDevice = "/dev/vda";
 constexpr const char* kAppDevice = "/dev/vdb";
+constexpr const char* kScratchDevices[] = {"/dev/vdb",
+                                           "/dev/vdc"}; // the last disk, behind the app's if there is
 
 static Result<> mount_at(const char* source, const char* target, const char* type, unsigned long flags,
                          const char* options) {
@@ -91,13 +93,35 @@ static Result<> mount_image(const char* device, const char* target) {
     return mount_at(device, target, TRY(image_type(device)), MS_RDONLY | MS_NODEV, nullptr);
 }
 
-Result<> enter_image() {
+// A disk with an ext4 file system (by its magic number) is the scratch disk, which the host has formatted: it
+// takes no other image of that kind. Null: there is none.
+static const char* scratch_device() {
+    for (const char* device : kScratchDevices) {
+        auto fd = open_readonly(device);
+        std::array<std::byte, 1082> head{};
+        if (!fd || !read_exact(fd->get(), head)) continue;
+        if (ByteReader(std::span(head).subspan(1080)).number<uint16_t>() == 0xef53) return device;
+    }
+    return nullptr;
+}
+
+static Result<Changes> mount_changes() {
+    const char* scratch = scratch_device();
+    if (scratch == nullptr) {
+        TRY(mount_at("tmpfs", "/changes", "tmpfs", MS_NODEV, "mode=0755"));
+        return Changes::Memory;
+    }
+    TRY(mount_at(scratch, "/changes", "ext4", MS_NODEV | MS_NOATIME, nullptr).context("scratch disk"));
+    return Changes::ScratchDisk;
+}
+
+Result<Changes> enter_image() {
     ::unlink("/init"); // we are running; its pages are the agent's
     TRY(mount_image(kImageDevice, "/image"));
-    TRY(mount_at("tmpfs", "/changes", "tmpfs", MS_NODEV, "mode=0755"));
+    Changes changes = TRY(mount_changes());
     if (::mkdir("/changes/upper", 0755) < 0 || ::mkdir("/changes/work", 0755) < 0)
         return errno_error("make the overlay's folders");
-    // volatile: what is on a tmpfs needs no syncing.
+    // volatile: neither a tmpfs nor a scratch disk outlives the VM, so nothing needs syncing.
     TRY(mount_at("overlay", "/root", "overlay", MS_NODEV,
                  "lowerdir=/image,upperdir=/changes/upper,workdir=/changes/work,volatile"));
     if (::mkdir("/root/dev", 0755) < 0 && errno != EEXIST)
@@ -106,7 +130,7 @@ Result<> enter_image() {
     if (::chdir("/root") < 0 || ::mount(".", "/", nullptr, MS_MOVE, nullptr) < 0 || ::chroot(".") < 0 ||
         ::chdir("/") < 0)
         return errno_error("make the image the root");
-    return {};
+    return changes;
 }
 
 static Result<> link_at(const char* target, const char* path) {
@@ -114,15 +138,23 @@ static Result<> link_at(const char* target, const char* path) {
     return {};
 }
 
-Result<> mount_api_filesystems() {
+// Programs build and run things in /tmp: executable.
+static Result<> mount_tmp(Changes changes) {
+    if (changes == Changes::Memory)
+        return mount_at("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777");
+    if (::mkdir("/tmp", 0755) < 0 && errno != EEXIST) return errno_error("make folder /tmp");
+    if (::chmod("/tmp", 01777) < 0) return errno_error("open /tmp to all");
+    return {};
+}
+
+Result<> mount_api_filesystems(Changes changes) {
     constexpr unsigned long kNone = MS_NOSUID | MS_NODEV | MS_NOEXEC;
     TRY(mount_at("proc", "/proc", "proc", kNone, nullptr));
     TRY(mount_at("sysfs", "/sys", "sysfs", kNone, nullptr));
     TRY(mount_at("devpts", "/dev/pts", "devpts", MS_NOSUID | MS_NOEXEC, "mode=0620,gid=5,ptmxmode=0666"));
     TRY(mount_at("tmpfs", "/dev/shm", "tmpfs", kNone, "mode=1777"));
     TRY(mount_at("tmpfs", "/run", "tmpfs", MS_NOSUID | MS_NODEV, "mode=0755"));
-    // Programs build and run things in /tmp: executable.
-    TRY(mount_at("tmpfs", "/tmp", "tmpfs", MS_NOSUID | MS_NODEV, "mode=1777"));
+    TRY(mount_tmp(changes));
     TRY(link_at("/proc/self/fd", "/dev/fd"));
     TRY(link_at("/proc/self/fd/0", "/dev/stdin"));
     TRY(link_at("/proc/self/fd/1", "/dev/stdout"));

@@ -16,10 +16,14 @@ Result<Fd> connect_host(uint32_t port);
 Result<Fd> begin_to_connect_host(uint32_t port);
 // Streams that the host, and nobody in the guest, opens to a port of ours.
 Result<ExecPort> listen_to_host(Loop& loop, uint32_t port, std::function<void(Fd)> adopt);
-// The first block device's image (SquashFS or EROFS), with a tmpfs over it, becomes the root.
-Result<> enter_image();
-// /proc, /sys, /dev/pts, /tmp, ... of the new root.
-Result<> mount_api_filesystems();
+// Where what the agent changes in its image goes.
+enum class Changes : uint8_t { Memory, ScratchDisk };
+// The first block device's image (SquashFS or EROFS) becomes the root, with a layer for changes over it: the
+// scratch disk if the VM has one, else a tmpfs.
+Result<Changes> enter_image();
+// /proc, /sys, /dev/pts, /tmp, ... of the new root. On a scratch disk /tmp is a folder like any other: it has
+// the disk's room, where a tmpfs has half of the memory.
+Result<> mount_api_filesystems(Changes changes);
 // What Start says of the machine: host name, clock, network, the app image at /app, shared folders. Adds to
 // the environment where the box's authority is, for programs that ask there.
 Result<> apply(guest_link::Start& start);

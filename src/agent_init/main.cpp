@@ -29,8 +29,9 @@ Result<> report(Link& link, std::string_view stage, Result<> step) {
 Result<> serve(Link& link) {
     TRY(link.send(guest_link::Hello{.uptime_ns = uptime_ns()}));
     // While these run, the host answers Hello with Start.
-    TRY(report(link, "image", enter_image()));
-    TRY(report(link, "mounts", mount_api_filesystems()));
+    auto changes = enter_image();
+    if (!changes) return report(link, "image", std::move(changes).error());
+    TRY(report(link, "mounts", mount_api_filesystems(*changes)));
     auto frame = TRY(link.wait_for_frame());
     if (!frame) return error("the host closed the link before Start");
     auto* start = std::get_if<guest_link::Start>(&*frame);

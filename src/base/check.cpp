@@ -1,7 +1,6 @@
 #include "base/check.h"
 
 #include <cstdio>
-#include <cstdlib>
 #include <unistd.h>
 
 namespace nullbox {
@@ -12,7 +11,8 @@ void check_failed(const char* expression, const char* file, int line) noexcept {
     if (length > 0)
         (void)!write(STDERR_FILENO, text,
                      static_cast<size_t>(length) < sizeof text ? static_cast<size_t>(length) : sizeof text);
-    std::abort();
+    // Not abort(), which makes four system calls before it ends: a program under a short filter ends by this.
+    __builtin_trap();
 }
 
 } // namespace nullbox

@@ -1,5 +1,6 @@
 // CHECK: an assertion that stays on in release builds. It guards our own invariants; what the world (a file,
-// a guest, a peer) can cause is a Result instead. A failed CHECK prints the place and aborts.
+// a guest, a peer) can cause is a Result instead. A failed CHECK prints the place and ends the
+// process (SIGILL).
 #pragma once
 
 namespace nullbox {

@@ -5,10 +5,8 @@
 
 namespace nullbox {
 
-static std::function<void(LogLevel, std::string_view)>& sink() {
-    static std::function<void(LogLevel, std::string_view)> instance;
-    return instance;
-}
+// Not inside a function: the guard of its first use makes a system call (gettid), which a filter may forbid.
+static std::function<void(LogLevel, std::string_view)> g_sink;
 
 std::string_view log_level_name(LogLevel level) {
     switch (level) {
@@ -25,7 +23,7 @@ std::string_view log_level_name(LogLevel level) {
 }
 
 void log(LogLevel level, std::string_view text) {
-    if (sink()) return sink()(level, text);
+    if (g_sink) return g_sink(level, text);
     std::string line(log_level_name(level));
     line += ": ";
     line += text;
@@ -34,6 +32,6 @@ void log(LogLevel level, std::string_view text) {
     (void)!::write(STDERR_FILENO, line.data(), line.size());
 }
 
-void set_log_sink(std::function<void(LogLevel, std::string_view)> wanted) { sink() = std::move(wanted); }
+void set_log_sink(std::function<void(LogLevel, std::string_view)> wanted) { g_sink = std::move(wanted); }
 
 } // namespace nullbox

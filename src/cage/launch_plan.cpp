@@ -12,12 +12,15 @@
 #include "cage/host_facts.h"
 #include "cage/image_check.h"
 #include "cage/memory_door.h"
+#include "cage/scratch_disk.h"
 
 namespace nullbox::cage {
 
 constexpr uint64_t kMb = uint64_t{1} << 20;
 constexpr uint32_t kFirstGuestCid = 3; // 0 to 2 mean any, the machine itself, the host
-constexpr uint64_t kVmPids = 64;       // one thread a vCPU, the device thread, KVM's own
+// Written to a scratch disk and not yet on the host's: what of it counts as the VM's memory.
+constexpr uint64_t kScratchOverheadBytes = 16 * kMb;
+constexpr uint64_t kVmPids = 64; // one thread a vCPU, the device thread, KVM's own
 
 static Result<Fd> open_image(const std::string& path) {
     Fd fd = TRY(open_readonly(path));
@@ -49,7 +52,8 @@ static uint64_t guest_memory(const manifest::AgentManifest& manifest) {
 
 uint64_t vm_memory_limit(const manifest::AgentManifest& manifest) {
     bool has_shares = !manifest.read_paths.empty() || !manifest.write_paths.empty();
-    return guest_memory(manifest) + kVmOverheadBytes + (has_shares ? kSharesOverheadBytes : 0);
+    return guest_memory(manifest) + kVmOverheadBytes + (has_shares ? kSharesOverheadBytes : 0) +
+           (manifest.scratch_mb > 0 ? kScratchOverheadBytes : 0);
 }
 
 // Kernel, initramfs and disks, in the order of the channel.
@@ -58,9 +62,16 @@ static Result<> add_files(const CatalogueEntry& agent, const HostSetup& host, Fd
     plan.descriptors.push_back(TRY(open_readonly(host.guest_initramfs).context("guest initramfs")));
     plan.descriptors.push_back(std::move(image));
     plan.start.block_devices = 1;
-    if (agent.app_image_path.empty()) return {};
-    plan.descriptors.push_back(TRY(open_image(agent.app_image_path)));
-    plan.start.block_devices = 2;
+    if (!agent.app_image_path.empty()) {
+        plan.descriptors.push_back(TRY(open_image(agent.app_image_path)));
+        ++plan.start.block_devices;
+    }
+    const auto& manifest = *agent.manifest;
+    plan.start.disk_bytes_per_s = manifest.disk_mbps * kMb;
+    plan.start.disk_operations_per_s = manifest.disk_iops;
+    if (manifest.scratch_mb == 0) return {};
+    plan.descriptors.push_back(TRY(make_scratch_disk(host.scratch_folder, manifest.scratch_mb)));
+    plan.start.writable_mask = plan.start.scratch_mask = 1U << plan.start.block_devices++;
     return {};
 }
 

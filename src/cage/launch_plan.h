@@ -27,6 +27,7 @@ struct HostSetup {
     std::string survivors_file;        // empty: nothing is kept for after a crash
     bool kernel_log = false;           // guests' kernels log to stderr, hence to the agents' logs
     std::string share_root = "/var/shared";
+    std::string scratch_folder = "/var/scratch";
     ServiceSockets sockets;
     UploadPlaces uploads;
     LifeCycleLimits limits;

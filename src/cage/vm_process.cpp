@@ -322,6 +322,9 @@ EndCause VmProcess::cause(int status) const {
         return {EndReason::HostOutOfMemory,
                 "its VM process passed the memory limit of its control group and was killed"};
     if (killed_) return {EndReason::VmEnded, "its VM process was killed"};
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGSYS)
+        return {EndReason::VmEnded,
+                "its VM process made a system call that its jail forbids, and was killed"};
     if (WIFSIGNALED(status))
         return {EndReason::VmEnded, cat("its VM process died by signal ", WTERMSIG(status))};
     return {EndReason::VmEnded,

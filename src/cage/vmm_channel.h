@@ -5,6 +5,7 @@
 //               tap if has_net, then one folder per share)
 //               ConnectGuest (descriptor: the host end's peer; port: the guest's port)
 //               Pause, Resume (a Resume takes back the Pause before it, answered or not)
+//               SetBalloon (pages of 4 KiB that the guest should give back)
 // vmm -> cage:  Started, GuestConnected (descriptor: our end of the new stream; port: the host port it asked
 //               for), Paused (the number of the Pause it answers: no vCPU runs any more), Ended (reason and
 //               text; the process exits after it)
@@ -47,6 +48,7 @@ enum class VmmMessageKind : uint32_t {
     ConnectGuest = 2,
     Pause = 3,
     Resume = 4,
+    SetBalloon = 8,
     Started = 16,
     GuestConnected = 17,
     Ended = 18,
@@ -79,7 +81,9 @@ struct StartMessage {
     uint64_t guest_cid = 3;
     uint32_t block_devices = 0;
     uint32_t writable_mask = 0; // bit n: block device n may be written
-    uint32_t jail_uid = 0;      // the fresh uid of this VM; 0 (tests only): stay as we are
+    uint32_t scratch_mask = 0;  // bit n: and what is written there need not outlive the VM
+    uint64_t disk_bytes_per_s = 0, disk_operations_per_s = 0; // of all block devices together; 0: no limit
+    uint32_t jail_uid = 0; // the fresh uid of this VM; 0 (tests only): stay as we are
     uint32_t flags = 0;
     uint32_t has_net = 0;         // 1: there is a tap among the descriptors
     uint8_t mac[6] = {};          // of the guest's network card; frames from another are dropped
@@ -97,6 +101,11 @@ struct PortMessage { // ConnectGuest, GuestConnected
 struct PauseMessage { // Pause, Resume, Paused
     VmmMessageKind kind;
     uint32_t number = 0; // of the Pause
+};
+
+struct BalloonMessage { // SetBalloon
+    VmmMessageKind kind = VmmMessageKind::SetBalloon;
+    uint32_t pages = 0; // in all; 0: the guest takes everything again
 };
 
 struct EndedMessage {

@@ -23,7 +23,7 @@ static constexpr std::array<std::pair<std::string_view, bool>, 2> kStarts = {{
 }};
 
 // Keys are easily written below the wrong table's header; the message then says where they belong.
-static constexpr std::array<Section::Home, 40> kHomes = {{
+static constexpr std::array<Section::Home, 43> kHomes = {{
     {"name", "[agent]"},
     {"version", "[agent]"},
     {"image", "[agent]"},
@@ -37,6 +37,9 @@ static constexpr std::array<Section::Home, 40> kHomes = {{
     {"restart", "[agent]"},
     {"max_cpu_percent", "[capabilities]"},
     {"max_memory_mb", "[capabilities]"},
+    {"scratch_mb", "[capabilities]"},
+    {"disk_mbps", "[capabilities]"},
+    {"disk_iops", "[capabilities]"},
     {"credential_refs", "[capabilities]"},
     {"network", "[capabilities] as [capabilities.network]"},
     {"filesystem", "[capabilities] as [capabilities.filesystem]"},
@@ -166,6 +169,9 @@ static void read_capabilities(Report& report, const Value& table, AgentManifest&
     Section section(report, table, "capabilities");
     section.number("max_cpu_percent", {.least = 1, .most = 3200}, manifest.max_cpu_percent);
     section.number("max_memory_mb", {.least = 64, .most = 65'536}, manifest.max_memory_mb);
+    section.number("scratch_mb", {.least = 16, .most = 1 << 20}, manifest.scratch_mb);
+    section.number("disk_mbps", {.least = 1, .most = 100'000}, manifest.disk_mbps);
+    section.number("disk_iops", {.least = 10, .most = 1'000'000}, manifest.disk_iops);
     if (const Value* network = section.table("network", false, "[capabilities.network]"))
         read_network(report, *network, manifest);
     if (const Value* files = section.table("filesystem", false, "[capabilities.filesystem]"))

@@ -49,6 +49,9 @@ struct AgentManifest {
     // [capabilities]
     uint32_t max_cpu_percent = 100; // 1..3200; 100 = one core; see vcpus()
     uint32_t max_memory_mb = 128;   // 64..65536
+    uint32_t scratch_mb = 0;        // 16..1048576; 0: changes to the image are in the guest's memory
+    uint32_t disk_mbps = 0;         // MiB/s of all disks together, 1..100000; 0: no limit
+    uint32_t disk_iops = 0;         // requests/s likewise, 10..1000000; 0: no limit
     // [capabilities.network]
     std::vector<std::string> network_allow; // host, *.suffix, host:port, address:port: form checked here
     std::vector<std::string> network_allow_private; // names of network_allow whose address may be private

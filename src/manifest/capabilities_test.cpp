@@ -1,6 +1,7 @@
 // [capabilities.credentials], [capabilities.memory] and allow_private: what an agent may use beyond its VM.
 #include <gtest/gtest.h>
 
+#include "base/text.h"
 #include "manifest/agent.h"
 #include "manifest/forms.h"
 #include "manifest/test_document.h"
@@ -45,6 +46,29 @@ static AgentManifest right(std::string_view text) {
         return {};
     }
     return std::get<AgentManifest>(parsed);
+}
+
+TEST(Capabilities, Disks) {
+    auto with = [](std::string_view keys) {
+        return cat(
+            "[agent]\nname = \"hello\"\nversion = \"1\"\nimage = \"i\"\ncommand = [\"/x\"]\n[capabilities]\n",
+            keys);
+    };
+    auto none = right(with(""));
+    EXPECT_EQ(none.scratch_mb, 0u);
+    EXPECT_EQ(none.disk_mbps, 0u);
+    EXPECT_EQ(none.disk_iops, 0u);
+    auto all = right(with("scratch_mb = 16\ndisk_mbps = 1\ndisk_iops = 10"));
+    EXPECT_EQ(all.scratch_mb, 16u);
+    EXPECT_EQ(all.disk_mbps, 1u);
+    EXPECT_EQ(all.disk_iops, 10u);
+    for (auto key :
+         {"scratch_mb = 15", "scratch_mb = 0", "scratch_mb = 1048577", "scratch_mb = \"1G\"", "disk_mbps = 0",
+          "disk_mbps = 100001", "disk_iops = 9", "disk_iops = 1000001", "disk_iops = -1"})
+        EXPECT_EQ(wrong(with(key)).size(), 1u) << key;
+    auto lost = wrong(cat("scratch_mb = 100\n", with("")));
+    ASSERT_EQ(lost.size(), 1u);
+    EXPECT_TRUE(to_text(lost).contains("[capabilities]")) << to_text(lost);
 }
 
 TEST(Capabilities, Whole) {

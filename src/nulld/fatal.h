@@ -6,7 +6,7 @@
 
 namespace nullbox::nulld {
 
-// Handlers for SIGSEGV, SIGABRT (a failed CHECK) and the like, on a stack of their own.
+// Handlers for SIGSEGV, SIGILL (a failed CHECK) and the like, on a stack of their own.
 void install_fatal_handlers();
 // The same end for a failure that PID 1 cannot go on after.
 [[noreturn]] void fatal(std::string_view why);

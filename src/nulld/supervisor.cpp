@@ -27,7 +27,8 @@ std::string to_text(Exit exit) {
     const char* name = ::sigabbrev_np(exit.value);
     std::string text = cat("killed by SIG", name ? name : "?");
     if (exit.value == SIGSYS) text += " (made a system call that its configuration does not allow)";
-    if (exit.value == SIGSEGV || exit.value == SIGBUS || exit.value == SIGABRT) text += " (crashed)";
+    if (exit.value == SIGSEGV || exit.value == SIGBUS || exit.value == SIGABRT || exit.value == SIGILL)
+        text += " (crashed)";
     return text;
 }
 

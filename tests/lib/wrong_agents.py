@@ -20,6 +20,8 @@ WRONG_AGENT_KEYS = [
     ("[capabilities]", "max_cpu_percent", "0", "1"), ("[capabilities]", "max_cpu_percent", '"all"', "number"),
     ("[capabilities]", "max_memory_mb", "63", "64"), ("[capabilities]", "max_memory_mb", "65537", "65536"),
     ("[capabilities]", "max_memory_mb", '"1G"', "number"),
+    ("[capabilities]", "scratch_mb", "15", "16"), ("[capabilities]", "disk_mbps", "0", "1"),
+    ("[capabilities]", "disk_iops", '"fast"', "number"),
     ("[capabilities.network]", "allow", '["not a host"]', "allow"),
     ("[capabilities.filesystem]", "read", '["/../../vault"]', "read"),
     ("[capabilities.filesystem]", "write", '"x"', "list"),

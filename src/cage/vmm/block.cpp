@@ -1,11 +1,14 @@
 #include "cage/vmm/block.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/bytes.h"
+#include "base/check.h"
 #include "base/text.h"
+#include "cage/vmm/system_calls.h"
 
 namespace nullbox::cage {
 
@@ -36,32 +39,52 @@ Result<std::unique_ptr<BlockDevice>> BlockDevice::make(Fd file, Options options)
     if (end < 0) return errno_error("size of a disk image (it must be a file or a block device)");
     if (static_cast<uint64_t>(end) < kSectorBytes)
         return error(cat("disk image of ", end, " bytes: it is empty or cut off, make it again"));
+    CHECK(!options.limit || options.call_at);
     return std::unique_ptr<BlockDevice>(
-        new BlockDevice(std::move(file), options, static_cast<uint64_t>(end) / kSectorBytes));
+        new BlockDevice(std::move(file), std::move(options), static_cast<uint64_t>(end) / kSectorBytes));
 }
 
 BlockDevice::BlockDevice(Fd file, Options options, uint64_t capacity_sectors)
-    : file_(std::move(file)), options_(options), capacity_sectors_(capacity_sectors) {
+    : file_(std::move(file)), options_(std::move(options)), capacity_sectors_(capacity_sectors) {
     std::memcpy(config_.data() + kConfigCapacity, &capacity_sectors_, sizeof capacity_sectors_);
     std::memcpy(config_.data() + kConfigSegmentsMost, &kMostSegments, sizeof kMostSegments);
 }
 
 uint64_t BlockDevice::features() const {
-    return kFeatureSegmentsMost | (options_.writable ? kFeatureFlush : kFeatureReadOnly);
+    if (!options_.writable) return kFeatureSegmentsMost | kFeatureReadOnly;
+    return kFeatureSegmentsMost | (options_.scratch ? 0 : kFeatureFlush);
 }
 
 bool BlockDevice::process(std::span<Virtqueue> queues) {
     Virtqueue& requests = queues[0];
-    return serve_queue(requests, [&](Chain chain) {
-        Request request{};
-        uint32_t written = 0;
-        std::byte* status = chain.take_last_writable();
-        if (status && chain.read(std::as_writable_bytes(std::span(&request, 1))))
-            *status = static_cast<std::byte>(serve(request, chain, written));
-        else
-            requests.set_fault("request without header or status");
-        requests.complete(std::move(chain), written + (status ? 1 : 0));
-    });
+    for (unsigned round = 0; round < kRequestsPerTurn; ++round) {
+        auto chain = requests.pop();
+        if (!chain) {
+            if (!requests.enable_notifications()) return false;
+            continue;
+        }
+        if (options_.limit && !options_.limit->is_open()) {
+            requests.put_back(*std::move(chain));
+            waiting_ = options_.call_at(options_.limit->next(), [this] { wake(); });
+            return false;
+        }
+        answer(requests, *std::move(chain));
+    }
+    return true;
+}
+
+void BlockDevice::answer(Virtqueue& requests, Chain chain) {
+    Request request{};
+    uint32_t written = 0;
+    if (options_.limit)
+        options_.limit->take(static_cast<uint32_t>(
+            std::min<uint64_t>(chain.readable_bytes() + chain.writable_bytes(), UINT32_MAX)));
+    std::byte* status = chain.take_last_writable();
+    if (status && chain.read(std::as_writable_bytes(std::span(&request, 1))))
+        *status = static_cast<std::byte>(serve(request, chain, written));
+    else
+        requests.set_fault("request without header or status");
+    requests.complete(std::move(chain), written + (status ? 1 : 0));
 }
 
 bool BlockDevice::in_capacity(const Request& request, uint64_t bytes) const {
@@ -77,7 +100,7 @@ BlockDevice::Status BlockDevice::serve(const Request& request, Chain& chain, uin
         if (!in_capacity(request, bytes)) return Status::IoError;
         bool done = transfer_all(bytes, request.sector * kSectorBytes, [&](off_t position) {
             auto pieces = chain.writable();
-            ssize_t count = ::preadv(file_.get(), pieces.data(), static_cast<int>(pieces.size()), position);
+            ssize_t count = read_at(file_.get(), pieces, position);
             if (count > 0) chain.skip_writable(static_cast<uint64_t>(count));
             return count;
         });
@@ -89,7 +112,7 @@ BlockDevice::Status BlockDevice::serve(const Request& request, Chain& chain, uin
         if (!options_.writable || !in_capacity(request, bytes)) return Status::IoError;
         bool done = transfer_all(bytes, request.sector * kSectorBytes, [&](off_t position) {
             auto pieces = chain.readable();
-            ssize_t count = ::pwritev(file_.get(), pieces.data(), static_cast<int>(pieces.size()), position);
+            ssize_t count = write_at(file_.get(), pieces, position);
             if (count > 0) chain.skip_readable(static_cast<uint64_t>(count));
             return count;
         });

@@ -125,6 +125,43 @@ TEST_F(BlockTest, ARequestWithoutHeaderOrStatusIsAFault) {
     }
 }
 
+TEST_F(BlockTest, OffersOnlyWhatItHas) {
+    constexpr uint64_t kReadOnly = 1 << 5, kFlush = 1 << 9, kSegmentsMost = 1 << 2;
+    open(false);
+    EXPECT_EQ(device->features(), kSegmentsMost | kReadOnly);
+    uint32_t segments = 0;
+    std::memcpy(&segments, device->config().data() + 12, sizeof segments);
+    EXPECT_EQ(segments, kMostQueueSize - 2u) << "with header and status they fill a ring";
+    queues.clear();
+    open(true);
+    EXPECT_EQ(device->features(), kSegmentsMost | kFlush);
+    auto scratch = BlockDevice::make(file_of(std::string(512, 's')), {.writable = true, .scratch = true});
+    ASSERT_TRUE(scratch);
+    EXPECT_EQ((*scratch)->features(), kSegmentsMost) << "nothing to make last";
+}
+
+TEST_F(BlockTest, ARequestMayHaveAsManySegmentsAsItSays) {
+    open(true);
+    queues.clear();
+    queues.emplace_back(memory.memory);
+    TestDriver wide(memory, queues[0], 0x1000, kMostQueueSize);
+    queues[0].start();
+    struct {
+        uint32_t type = 0, reserved = 0;
+        uint64_t sector = 0;
+    } header;
+    wide.put(kHeader, header);
+    std::vector<TestBuffer> buffers{{kHeader, 16}};
+    for (uint64_t i = 0; i < kMostQueueSize - 2; ++i) buffers.push_back({kData + i * 16, 16, true});
+    buffers.back().length = uint32_t{2048} - (kMostQueueSize - 3) * uint32_t{16};
+    buffers.push_back({kStatus, 1, true});
+    wide.add(buffers);
+    EXPECT_FALSE(device->process(queues));
+    EXPECT_EQ(queues[0].fault(), nullptr);
+    EXPECT_EQ(wide.get<uint8_t>(kStatus), 0);
+    EXPECT_EQ(wide.take_used().written, 2049u);
+}
+
 TEST_F(BlockTest, TakesTurns) {
     open(false);
     struct {

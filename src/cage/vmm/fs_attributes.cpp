@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cage/vmm/fs_operations.h"
+#include "cage/vmm/system_calls.h"
 
 namespace nullbox::cage {
 
@@ -33,7 +34,7 @@ Result<struct stat> FsOperations::status_of(uint64_t node) {
     struct stat status{};
     if (inode->folder) {
         int folder = TRY(tree_.folder(inodes_, node));
-        if (::fstat(folder, &status) < 0) return last_failure();
+        if (status_of_open(folder, &status) < 0) return last_failure();
         return status;
     }
     if (auto parent = tree_.folder(inodes_, inode->parent)) {
@@ -42,7 +43,7 @@ Result<struct stat> FsOperations::status_of(uint64_t node) {
     }
     const Handle* open = handle_of_number(inode->number);
     if (!open) return failure(ESTALE);
-    if (::fstat(open->fd.get(), &status) < 0) return last_failure();
+    if (status_of_open(open->fd.get(), &status) < 0) return last_failure();
     return status;
 }
 
@@ -52,7 +53,7 @@ Result<> FsOperations::get_attributes(uint64_t node, Arguments arguments, Chain&
     struct stat status{};
     if (what.getattr_flags & FUSE_GETATTR_FH) {
         Handle* file = TRY(handle(what.fh, false));
-        if (::fstat(file->fd.get(), &status) < 0) return last_failure();
+        if (status_of_open(file->fd.get(), &status) < 0) return last_failure();
     } else {
         status = TRY(status_of(node));
     }
@@ -62,7 +63,7 @@ Result<> FsOperations::get_attributes(uint64_t node, Arguments arguments, Chain&
 Result<> FsOperations::resize(const Fd& file, uint64_t size) {
     TRY(may_grow());
     struct stat status{};
-    if (::fstat(file.get(), &status) < 0) return last_failure();
+    if (status_of_open(file.get(), &status) < 0) return last_failure();
     if (size > INT64_MAX) return failure(EFBIG);
     auto old_size = static_cast<uint64_t>(status.st_size);
     TRY(quota_.grow(old_size, size));
@@ -110,7 +111,7 @@ Result<> FsOperations::set_attributes(uint64_t node, Arguments arguments, Chain&
     constexpr uint32_t kTimes = FATTR_ATIME | FATTR_ATIME_NOW | FATTR_MTIME | FATTR_MTIME_NOW;
     if ((what.valid & kTimes) && ::futimens(file->get(), times) < 0) return last_failure();
     struct stat status{};
-    if (::fstat(file->get(), &status) < 0) return last_failure();
+    if (status_of_open(file->get(), &status) < 0) return last_failure();
     return answer(chain, attributes(status));
 }
 

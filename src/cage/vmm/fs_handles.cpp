@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "cage/vmm/fs_operations.h"
+#include "cage/vmm/system_calls.h"
 
 namespace nullbox::cage {
 
@@ -92,7 +93,7 @@ Result<> FsOperations::create(uint64_t parent, Arguments arguments, Chain& chain
     }
     struct stat status{};
     Fd opened = TRY(std::move(file));
-    if (::fstat(opened.get(), &status) < 0) return last_failure();
+    if (status_of_open(opened.get(), &status) < 0) return last_failure();
     auto out = TRY(entry(parent, name, status));
     uint64_t number = TRY(keep(std::move(opened), out.nodeid, status.st_ino, false));
     TRY(answer(chain, out));
@@ -118,7 +119,7 @@ Result<> FsOperations::release(Arguments arguments) {
     handles_.erase(found);
     struct stat status{};
     bool last = !closed.folder && !handle_of_number(closed.number);
-    if (last && ::fstat(closed.fd.get(), &status) == 0 && status.st_nlink == 0)
+    if (last && status_of_open(closed.fd.get(), &status) == 0 && status.st_nlink == 0)
         quota_.shrink(static_cast<uint64_t>(status.st_size), 0); // it had lost its name before
     return {};
 }
@@ -133,9 +134,7 @@ Result<> FsOperations::read(Arguments arguments, Chain& chain) {
         return failure(EINVAL);
     auto pieces = chain.writable(what.size);
     ssize_t count = 0;
-    do
-        count = ::preadv(file->fd.get(), pieces.data(), static_cast<int>(pieces.size()),
-                         static_cast<off_t>(what.offset));
+    do count = read_at(file->fd.get(), pieces, static_cast<off_t>(what.offset));
     while (count < 0 && errno == EINTR);
     if (count < 0) return last_failure();
     chain.skip_writable(static_cast<uint64_t>(count));
@@ -153,7 +152,7 @@ Result<> FsOperations::write(Chain& chain) {
     uint64_t old_size = 0, new_size = 0;
     if (quota_.limited()) {
         struct stat status{};
-        if (::fstat(file->fd.get(), &status) < 0) return last_failure();
+        if (status_of_open(file->fd.get(), &status) < 0) return last_failure();
         int flags = ::fcntl(file->fd.get(), F_GETFL);
         old_size = static_cast<uint64_t>(status.st_size);
         new_size = std::max(old_size, (flags & O_APPEND ? old_size : what.offset) + what.size);
@@ -161,14 +160,12 @@ Result<> FsOperations::write(Chain& chain) {
     }
     auto pieces = chain.readable();
     ssize_t count = 0;
-    do
-        count = ::pwritev(file->fd.get(), pieces.data(), static_cast<int>(pieces.size()),
-                          static_cast<off_t>(what.offset));
+    do count = write_at(file->fd.get(), pieces, static_cast<off_t>(what.offset));
     while (count < 0 && errno == EINTR);
     auto failed = last_failure();
     if (quota_.limited() && count != static_cast<ssize_t>(what.size)) {
         struct stat status{};
-        if (::fstat(file->fd.get(), &status) == 0)
+        if (status_of_open(file->fd.get(), &status) == 0)
             quota_.shrink(new_size, std::clamp(static_cast<uint64_t>(status.st_size), old_size, new_size));
     }
     if (count < 0) return failed;
@@ -194,7 +191,7 @@ Result<> FsOperations::allocate(Arguments arguments) {
     if (what.offset > INT64_MAX || what.length > INT64_MAX - what.offset) return failure(EFBIG);
     TRY(may_grow());
     struct stat status{};
-    if (::fstat(file->fd.get(), &status) < 0) return last_failure();
+    if (status_of_open(file->fd.get(), &status) < 0) return last_failure();
     auto old_size = static_cast<uint64_t>(status.st_size);
     uint64_t new_size = std::max(old_size, what.offset + what.length);
     TRY(quota_.grow(old_size, new_size));

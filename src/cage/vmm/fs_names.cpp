@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cage/vmm/fs_operations.h"
+#include "cage/vmm/system_calls.h"
 
 namespace nullbox::cage {
 
@@ -44,7 +45,7 @@ Result<> FsOperations::make_node(uint64_t parent, Arguments arguments, Chain& ch
     if (chain.writable_bytes() < sizeof(fuse_entry_out)) return failure(EINVAL);
     Fd file = TRY(create_file(parent, name, O_RDONLY, what.mode));
     struct stat status{};
-    if (::fstat(file.get(), &status) < 0) return last_failure();
+    if (status_of_open(file.get(), &status) < 0) return last_failure();
     return answer(chain, TRY(entry(parent, name, status)));
 }
 
@@ -104,8 +105,8 @@ Result<> FsOperations::move(uint64_t from, const std::string& old_name, uint64_t
     auto replaced = tree_.look(new_folder, new_name);
     // With nothing to replace that the guest can see, nothing it cannot see is replaced either.
     bool replaces = replace && replaced;
-    if (::renameat2(old_folder, old_name.c_str(), new_folder, new_name.c_str(),
-                    replaces ? 0 : RENAME_NOREPLACE) < 0)
+    if (rename_at(old_folder, old_name.c_str(), new_folder, new_name.c_str(),
+                  replaces ? 0 : RENAME_NOREPLACE) < 0)
         return last_failure();
     inodes_.move({.parent = to, .name = new_name, .number = moved.st_ino, .folder = S_ISDIR(moved.st_mode)});
     if (!replaces || replaced->st_ino == moved.st_ino) return {};

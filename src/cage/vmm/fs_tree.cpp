@@ -1,4 +1,5 @@
 #include "cage/vmm/fs_tree.h"
+#include "cage/vmm/system_calls.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -22,7 +23,7 @@ static Result<Fd> open_beneath_one(int folder, const char* name, int flags, mode
 
 Result<FsTree> FsTree::make(Fd root) {
     struct stat status{};
-    if (::fstat(root.get(), &status) < 0) return errno_error("look at a shared folder");
+    if (status_of_open(root.get(), &status) < 0) return errno_error("look at a shared folder");
     if (!S_ISDIR(status.st_mode)) return error("a share that is no folder");
     return FsTree(std::move(root), status);
 }
@@ -33,7 +34,7 @@ bool FsTree::visible(const struct stat& status) const {
 
 Result<struct stat> FsTree::look(int folder, const std::string& name) const {
     struct stat status{};
-    if (::fstatat(folder, name.c_str(), &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
+    if (status_at(folder, name.c_str(), &status, AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT) < 0)
         return last_failure();
     if (!visible(status)) return failure(ENOENT);
     return status;
@@ -42,7 +43,7 @@ Result<struct stat> FsTree::look(int folder, const std::string& name) const {
 Result<Fd> FsTree::open_checked(int folder, const std::string& name, int flags, uint64_t number) const {
     Fd fd = TRY(open_beneath_one(folder, name.c_str(), flags));
     struct stat status{};
-    if (::fstat(fd.get(), &status) < 0) return last_failure();
+    if (status_of_open(fd.get(), &status) < 0) return last_failure();
     if (!visible(status) || status.st_ino != number) return failure(ESTALE);
     return fd;
 }

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <fcntl.h>
 #include <linux/if_tun.h>
 #include <linux/kvm.h>
 #include <sched.h>
@@ -98,96 +99,109 @@ Result<> enter_jail(const JailOptions& options) {
     return {};
 }
 
-static void for_locks_and_end(std::vector<SyscallRule>& rules) {
-    rules.push_back({SYS_futex, {}, "a lock that another thread holds; a paused vCPU waits"});
-    rules.push_back({SYS_rt_sigreturn, {}, "after the kick out of KVM_RUN; a handler of the sanitizers'"});
-    rules.push_back({SYS_rt_sigprocmask, {}, "abort(), when one of our own checks fails; pthread_kill()"});
-    rules.push_back({SYS_gettid, {}, "abort()"});
-    rules.push_back({SYS_getpid, {}, "abort(), pthread_kill()"});
-    rules.push_back({SYS_tgkill, {}, "abort(); the device thread kicks vCPUs"});
-    rules.push_back({SYS_exit_group, {}, "the end of the VM"});
+// A failed check of ours traps, which takes no system call; abort() of libc's own ends by the filter.
+static void for_locks(std::vector<JailRule>& rules) {
+    rules.push_back({{SYS_futex, {}, "a lock that another thread holds; a paused vCPU waits"}, true});
+    rules.push_back({{SYS_rt_sigreturn, {}, "after the kick out of KVM_RUN"}, true});
 }
 
-Result<sandbox::SyscallFilter> vcpu_filter(const JailOptions&) {
-    std::vector<SyscallRule> rules{
-        {SYS_ioctl, {{.index = 1, .value = KVM_RUN}}, "run the guest"},
-        {SYS_write, {}, "doorbells, interrupts and the end are eventfds; stderr for the early console"},
-        {SYS_pause, {}, "wait for the end of the process"},
+std::vector<JailRule> vcpu_rules() {
+    std::vector<JailRule> rules{
+        {{SYS_ioctl, {{.index = 1, .value = KVM_RUN}}, "run the guest"}},
+        {{SYS_write, {}, "doorbells, interrupts and the end are eventfds; stderr for the early console"}},
+        {{SYS_pause, {}, "wait for the end of the process"}},
     };
-    for_locks_and_end(rules);
-    return sandbox::SyscallFilter::compile(rules);
+    for_locks(rules);
+    return rules;
 }
 
-static void for_memory(std::vector<SyscallRule>& rules) {
+static void for_memory(std::vector<JailRule>& rules) {
     constexpr uint64_t kAnonymous = MAP_PRIVATE | MAP_ANONYMOUS;
-    rules.push_back({SYS_brk, {}, "the heap"});
+    rules.push_back({{SYS_brk, {}, "the heap"}});
+    rules.push_back({{SYS_mmap,
+                      {{.index = 2, .value = 0, .mask = PROT_EXEC},
+                       {.index = 3, .value = kAnonymous, .mask = kAnonymous}},
+                      "the heap: a piece of 128 KiB and more; never executable, never a file"}});
+    rules.push_back({{SYS_munmap, {}, "the heap: such a piece goes"}});
     rules.push_back(
-        {SYS_mmap,
-         {{.index = 2, .value = 0, .mask = PROT_EXEC}, {.index = 3, .value = kAnonymous, .mask = kAnonymous}},
-         "the heap; never executable, never a file"});
-    rules.push_back({SYS_munmap, {}, "the heap"});
-    rules.push_back({SYS_mremap, {}, "the heap: a buffer that grows"});
-    rules.push_back(
-        {SYS_mprotect, {{.index = 2, .value = 0, .mask = PROT_EXEC}}, "the heap grows; never executable"});
-    rules.push_back({SYS_madvise, {}, "the heap gives memory back"});
+        {{SYS_madvise, {{.index = 2, .value = MADV_DONTNEED}}, "the balloon gives the guest's memory back"}});
 }
 
 // What they reach is Landlock's business, which looks at every path; here is only what can be done at all.
-static void for_folders(std::vector<SyscallRule>& rules, const JailOptions& options) {
+static void for_folders(std::vector<JailRule>& rules, const JailOptions& options) {
     if (options.folders.empty()) return;
-    rules.push_back({SYS_openat2, {}, "shares: every file and folder, one name at a time"});
-    rules.push_back({SYS_newfstatat, {}, "shares: what lies there"});
-    rules.push_back({SYS_fstat, {}, "shares: the same, by libc's choice"});
-    rules.push_back({SYS_fstatfs, {}, "shares: free space"});
-    rules.push_back({SYS_getdents64, {}, "shares: listing"});
-    rules.push_back({SYS_lseek, {}, "shares: listing on, holes in files"});
-    rules.push_back({SYS_fsync, {}, "shares"});
-    rules.push_back({SYS_fdatasync, {}, "shares"});
+    rules.push_back({{SYS_openat2, {}, "shares: every file and folder, one name at a time"}});
+    rules.push_back({{SYS_newfstatat, {}, "shares: what lies there, what is open"}});
+    rules.push_back({{SYS_fstatfs, {}, "shares: free space"}});
+    rules.push_back({{SYS_getdents64, {}, "shares: listing"}});
+    rules.push_back({{SYS_lseek, {}, "shares: listing on, holes in files"}});
+    rules.push_back({{SYS_fsync, {}, "shares"}});
+    rules.push_back({{SYS_fdatasync, {}, "shares"}});
     if (!writes_folders(options)) return;
-    rules.push_back({SYS_pwritev, {}, "writable shares: files"});
-    rules.push_back({SYS_ftruncate, {}, "writable shares: sizes"});
-    rules.push_back({SYS_fallocate, {}, "writable shares: sizes"});
-    rules.push_back({SYS_fchmod, {}, "writable shares: the executable bits"});
-    rules.push_back({SYS_utimensat, {}, "writable shares: times"});
-    rules.push_back({SYS_mkdirat, {}, "writable shares"});
-    rules.push_back({SYS_unlinkat, {}, "writable shares"});
-    rules.push_back({SYS_renameat2, {}, "writable shares"});
-    rules.push_back({SYS_renameat, {}, "writable shares: the same without flags, by libc's choice"});
+    rules.push_back({{SYS_ftruncate, {}, "writable shares: sizes"}});
+    rules.push_back({{SYS_fallocate, {}, "writable shares: sizes"}});
+    rules.push_back({{SYS_fchmod, {}, "writable shares: the executable bits"}});
+    rules.push_back({{SYS_utimensat, {}, "writable shares: times"}});
+    rules.push_back({{SYS_mkdirat, {}, "writable shares"}});
+    rules.push_back({{SYS_unlinkat, {}, "writable shares"}});
+    rules.push_back({{SYS_renameat2, {}, "writable shares"}});
 }
 
-Result<sandbox::SyscallFilter> device_filter(const JailOptions& options) {
-    std::vector<SyscallRule> rules{
-        {SYS_epoll_wait, {}, "the loop"},
-        {SYS_epoll_pwait, {}, "the loop, by libc's choice"},
-        {SYS_epoll_ctl, {}, "streams come and go"},
-        {SYS_read, {}, "doorbells"},
-        {SYS_write, {}, "interrupts; the log"},
-        {SYS_writev, {}, "the log; the network card"},
-        {SYS_preadv, {}, "disks, shared files"},
-        {SYS_getrandom, {}, "the random device"},
-        {SYS_socketpair, {{.index = 0, .value = AF_UNIX}}, "a guest's stream to the host"},
-        {SYS_sendmsg, {}, "streams, and their other ends to cage"},
-        {SYS_sendto, {}, "streams"},
-        {SYS_recvmsg, {{.index = 0, .value = kVmmChannelFd}}, "cage's messages"},
-        {SYS_readv, {}, "streams; the network card"},
-        {SYS_shutdown, {}, "half-closed streams"},
-        {SYS_fcntl, {}, "streams from cage are made nonblocking"},
-        {SYS_close, {}, "streams"},
-        {SYS_clock_gettime, {}, "timers, where the vDSO cannot"},
-        {SYS_ioctl, {{.index = 1, .value = KVM_KVMCLOCK_CTRL}}, "a pause: the guest's watchdogs are told"},
+static void for_streams(std::vector<JailRule>& rules) {
+    rules.push_back({{SYS_socketpair, {{.index = 0, .value = AF_UNIX}}, "a guest's stream to the host"}});
+    rules.push_back({{SYS_sendmsg, {}, "streams, and their other ends to cage"}});
+    rules.push_back({{SYS_recvmsg, {{.index = 0, .value = kVmmChannelFd}}, "cage's messages"}});
+    rules.push_back({{SYS_shutdown, {}, "half-closed streams"}});
+    rules.push_back({{SYS_fcntl,
+                      {{.index = 1, .value = F_GETFL}},
+                      "streams from cage are made nonblocking; shares: how a file was opened"}});
+    rules.push_back(
+        {{SYS_fcntl, {{.index = 1, .value = F_SETFL}}, "streams from cage are made nonblocking"}});
+    rules.push_back({{SYS_close, {}, "streams, shared files"}});
+}
+
+std::vector<JailRule> device_rules(const JailOptions& options) {
+    std::vector<JailRule> rules{
+        {{SYS_epoll_wait, {}, "the loop"}},
+        {{SYS_epoll_ctl, {}, "streams come and go"}},
+        {{SYS_read, {}, "doorbells"}},
+        {{SYS_write, {}, "interrupts; the log"}},
+        {{SYS_preadv2, {}, "disks, shared files, streams, the network card"}},
+        {{SYS_getrandom, {}, "the random device"}},
+        {{SYS_clock_gettime, {}, "timers, where the vDSO cannot"}, true},
+        {{SYS_exit_group, {}, "the end of the VM"}},
+        {{SYS_tgkill, {}, "a pause: vCPUs are kicked out of KVM_RUN"}, true},
+        {{SYS_ioctl, {{.index = 1, .value = KVM_KVMCLOCK_CTRL}}, "a pause: the guest's watchdogs are told"},
+         true},
     };
-    if (options.writes_disks) {
-        rules.push_back({SYS_pwritev, {}, "writable disks"});
-        rules.push_back({SYS_fdatasync, {}, "writable disks: flush"});
-    }
+    if (options.writes_disks || options.has_net || writes_folders(options))
+        rules.push_back({{SYS_pwritev2, {}, "writable disks and shares, the network card"}});
+    if (options.writes_disks) rules.push_back({{SYS_fdatasync, {}, "writable disks: flush"}});
     if (options.has_net)
-        rules.push_back({SYS_ioctl,
-                         {{.index = 1, .value = TUNSETOFFLOAD}},
-                         "the network card: what the guest's driver can take unfinished"});
+        rules.push_back({{SYS_ioctl,
+                          {{.index = 1, .value = TUNSETOFFLOAD}},
+                          "the network card: what the guest's driver can take unfinished"}});
+    for_streams(rules);
     for_folders(rules, options);
     for_memory(rules);
-    for_locks_and_end(rules);
+    for_locks(rules);
+    return rules;
+}
+
+static Result<sandbox::SyscallFilter> compile(std::vector<JailRule> list) {
+    std::vector<SyscallRule> rules;
+    rules.reserve(list.size());
+    for (JailRule& rule : list) rules.push_back(std::move(rule.allowed));
+#if __has_feature(address_sanitizer)
+    for (int call : {SYS_mprotect, SYS_madvise, SYS_sigaltstack, SYS_getpid, SYS_gettid, SYS_rt_sigprocmask})
+        rules.push_back({call, {}, "the sanitizers"});
+#endif
     return sandbox::SyscallFilter::compile(rules);
+}
+
+Result<sandbox::SyscallFilter> vcpu_filter() { return compile(vcpu_rules()); }
+Result<sandbox::SyscallFilter> device_filter(const JailOptions& options) {
+    return compile(device_rules(options));
 }
 
 } // namespace nullbox::cage

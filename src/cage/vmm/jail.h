@@ -24,8 +24,19 @@ struct JailOptions {
 
 // Gives up uid, capabilities, file system, network and limits. Before any thread starts.
 Result<> enter_jail(const JailOptions& options);
-// The system calls of a vCPU's thread and of the device thread. Compiled before the jail, installed last.
-Result<sandbox::SyscallFilter> vcpu_filter(const JailOptions& options);
+// A line of a thread's list of system calls.
+struct JailRule {
+    sandbox::SyscallRule allowed;
+    bool rare =
+        false; // a workload may end without it; the reason says when it comes. All others a test sees used
+};
+// The lists of a vCPU's thread and of the device thread: at most kMostVcpuCalls and, both together,
+// kMostCalls different calls, whatever the options.
+constexpr size_t kMostVcpuCalls = 20, kMostCalls = 40;
+std::vector<JailRule> vcpu_rules();
+std::vector<JailRule> device_rules(const JailOptions& options);
+// The same, compiled before the jail, installed last.
+Result<sandbox::SyscallFilter> vcpu_filter();
 Result<sandbox::SyscallFilter> device_filter(const JailOptions& options);
 
 } // namespace nullbox::cage

@@ -24,10 +24,20 @@ namespace nullbox::cage {
 namespace {
 constexpr uint64_t kDevicesStart = 0xd000'0000; // in the hole below 4 GiB
 constexpr uint32_t kFirstLine = 5;              // IO-APIC lines below belong to a PC's own devices
-constexpr size_t kMostDevices = kIoApicLines - kFirstLine;
-constexpr size_t kStandingDevices = 3;        // vsock, console, rng
+constexpr size_t kStandingDevices = 4;          // vsock, console, rng, balloon
+constexpr size_t kMostDevices = kMaxBlockDevices + kStandingDevices + 1 + kMaxShares;
 constexpr uint64_t kTssAddress = 0xfffb'd000; // three pages that KVM wants on Intel, above all devices
-static_assert(kMaxBlockDevices + 1 + kMaxShares + kStandingDevices <= kMostDevices);
+static_assert(kDevicesStart + kMostDevices * kRegisterPageBytes <= kIoApicAddress);
+
+// The IO-APIC has fewer lines than a guest may have devices, so the last devices share the lines of the
+// first. Each pulse of an edge-triggered line has the guest call the handlers of all who share it, and a
+// handler looks at its rings whoever raised the line: no pulse is lost, and a handler too many finds nothing
+// to do.
+constexpr uint32_t line_of(size_t device) {
+    constexpr size_t kLines = kIoApicLines - kFirstLine;
+    return kFirstLine + static_cast<uint32_t>(device % kLines);
+}
+static_assert(kMostDevices <= 2 * (kIoApicLines - kFirstLine), "three on a line");
 
 // kernel/README.md has the reason of each word.
 constexpr std::string_view kCommandLine =
@@ -110,9 +120,10 @@ Result<> Machine::map_register_pages(size_t devices) {
 // The order is the one of the lines that the guest sees, and of its disks.
 Result<> Machine::add_devices(MachineFiles& files, MachineOptions& options) {
     size_t count = files.disks.size() + kStandingDevices + (files.net ? 1 : 0) + files.shares.size();
+    CHECK(count <= kMostDevices);
     TRY(map_register_pages(count));
     slots_.reserve(count);
-    TRY(add_disks(std::move(files.disks)));
+    TRY(add_disks(std::move(files.disks), options.disk_rates));
     auto vsock = std::make_unique<VsockDevice>(loop_, options.guest_cid, std::move(options.on_guest_connect));
     vsock_ = vsock.get();
     TRY(add_device(std::move(vsock)));
@@ -120,6 +131,10 @@ Result<> Machine::add_devices(MachineFiles& files, MachineOptions& options) {
     TRY(add_device(
         std::make_unique<ConsoleDevice>([this, show](std::string_view line) { console_line(line, show); })));
     TRY(add_device(std::make_unique<RngDevice>()));
+    auto balloon = std::make_unique<BalloonDevice>(memory_);
+    balloon_ = balloon.get();
+    TRY(add_device(std::move(balloon)));
+    balloon_transport_ = slots_.back().transport.get();
     if (files.net) {
         auto net = TRY(NetDevice::make(loop_, std::move(files.net->tap), files.net->options));
         net_ = net.get();
@@ -130,11 +145,18 @@ Result<> Machine::add_devices(MachineFiles& files, MachineOptions& options) {
     return {};
 }
 
-Result<> Machine::add_disks(std::vector<Disk> disks) {
+Result<> Machine::add_disks(std::vector<Disk> disks, const RateLimit::Rates& rates) {
+    if (rates.bytes_per_s != 0 || rates.operations_per_s != 0) disk_limit_.emplace(rates);
     for (size_t i = 0; i < disks.size(); ++i) {
-        BlockDevice::Options block{.writable = disks[i].writable};
+        BlockDevice::Options block{.writable = disks[i].writable,
+                                   .scratch = disks[i].scratch,
+                                   .limit = disk_limit_ ? &*disk_limit_ : nullptr,
+                                   .call_at = [this](Clock::time_point when, std::function<void()> call) {
+                                       return loop_.at(when, std::move(call));
+                                   }};
         std::ranges::copy(cat("nullbox-", i), block.serial.begin());
-        auto device = TRY(BlockDevice::make(std::move(disks[i].file), block).context(cat("disk ", i)));
+        auto device =
+            TRY(BlockDevice::make(std::move(disks[i].file), std::move(block)).context(cat("disk ", i)));
         TRY(add_device(std::move(device)));
     }
     return {};
@@ -165,7 +187,7 @@ void Machine::add_ports(bool early_console) {
 Result<> Machine::add_device(std::unique_ptr<VirtioDevice> device) {
     size_t index = slots_.size();
     uint64_t start = kDevicesStart + index * kRegisterPageBytes;
-    uint32_t line = kFirstLine + static_cast<uint32_t>(index);
+    uint32_t line = line_of(index);
     Slot& slot = slots_.emplace_back();
     slot.notified = TRY(make_eventfd());
     slot.interrupt = TRY(make_eventfd());
@@ -241,6 +263,10 @@ void Machine::on_all_wait() {
 void Machine::resume() {
     paused_ = nullptr;
     gate_->open();
+}
+
+void Machine::set_balloon_target(uint32_t pages) {
+    balloon_transport_->change_config([&] { balloon_->set_target(pages); });
 }
 
 void Machine::console_line(std::string_view line, bool show) {

@@ -9,9 +9,11 @@
 #include <vector>
 
 #include "base/loop.h"
+#include "cage/vmm/balloon.h"
 #include "cage/vmm/console.h"
 #include "cage/vmm/guest_memory.h"
 #include "cage/vmm/net.h"
+#include "cage/vmm/rate_limit.h"
 #include "cage/vmm/vcpu.h"
 #include "cage/vmm/virtio_mmio.h"
 #include "cage/vmm/vm_end.h"
@@ -26,11 +28,12 @@ struct MachineOptions {
     uint64_t guest_cid = 3;
     std::string_view command_line; // appended to the monitor's own
     bool kernel_log = false;       // the guest kernel's messages to stderr
+    RateLimit::Rates disk_rates;   // of all disks together
     VsockDevice::GuestConnect on_guest_connect;
 };
 struct Disk {
     Fd file;
-    bool writable = false;
+    bool writable = false, scratch = false;
 };
 struct SharedFolder {
     Fd folder;
@@ -55,6 +58,8 @@ public:
 
     // Starts the vCPU threads, each under the filter (null: none). They end with the process.
     Result<> start(const sandbox::SyscallFilter* vcpu_filter);
+    // The guest gives so many pages of 4 KiB back, as far as it can, or takes the rest of them again.
+    void set_balloon_target(uint32_t pages);
     void connect_guest(uint32_t port, Fd socket) { vsock_->connect_guest(port, std::move(socket)); }
 
     // Brings every vCPU out of the guest; paused is called once, from the loop, when all stand still. Devices
@@ -79,7 +84,7 @@ private:
     Result<> map_memory();
     Result<> map_register_pages(size_t devices);
     Result<> add_devices(MachineFiles& files, MachineOptions& options);
-    Result<> add_disks(std::vector<Disk> disks);
+    Result<> add_disks(std::vector<Disk> disks, const RateLimit::Rates& rates);
     Result<> add_shares(std::vector<SharedFolder> shares);
     void add_ports(bool early_console);
     Result<> add_device(std::unique_ptr<VirtioDevice> device);
@@ -99,6 +104,9 @@ private:
     IoBus memory_bus_, port_bus_;
     VsockDevice* vsock_ = nullptr;
     const NetDevice* net_ = nullptr; // null: the guest has none
+    BalloonDevice* balloon_ = nullptr;
+    VirtioMmio* balloon_transport_ = nullptr;
+    std::optional<RateLimit> disk_limit_; // before slots_: the disks look at it
     std::vector<Slot> slots_;
     std::vector<Vcpu> vcpus_;
     std::unique_ptr<VcpuGate> gate_;

@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "base/text.h"
+#include "cage/vmm/system_calls.h"
 
 namespace nullbox::cage {
 
@@ -180,7 +181,7 @@ NetDevice::Sent NetDevice::send(Virtqueue& output, Chain& chain) {
     auto rest = chain.readable();
     std::ranges::copy(rest, pieces.begin() + 2);
     ssize_t sent = 0;
-    do sent = ::writev(tap_.get(), pieces.data(), static_cast<int>(2 + rest.size()));
+    do sent = write_next(tap_.get(), std::span(pieces).first(2 + rest.size()));
     while (sent < 0 && errno == EINTR);
     if (sent >= 0) return Sent::Done;
     return errno == EAGAIN ? Sent::TapFull : Sent::Dropped;
@@ -221,7 +222,7 @@ void NetDevice::receive(Virtqueue& input, Chain chain) {
     std::array<iovec, kMostPieces> all{{{&header, sizeof header}}};
     std::ranges::copy(pieces, all.begin() + 1);
     all[1 + pieces.size()] = {waiting_.data() + room, waiting_.size() - room};
-    ssize_t count = ::readv(tap_.get(), all.data(), static_cast<int>(2 + pieces.size()));
+    ssize_t count = read_next(tap_.get(), std::span(all).first(2 + pieces.size()));
     if (count < static_cast<ssize_t>(sizeof header)) {
         readable_ = count > 0 || (count < 0 && errno == EINTR);
         return input.put_back(std::move(chain));

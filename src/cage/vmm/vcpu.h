@@ -3,8 +3,9 @@
 // process.
 #pragma once
 
+#include <atomic>
 #include <linux/kvm.h>
-#include <pthread.h>
+#include <sys/types.h>
 
 #include "cage/vmm/io_bus.h"
 #include "cage/vmm/loader.h"
@@ -57,7 +58,8 @@ private:
     Fd fd_;
     kvm_run* run_ = nullptr; // shared with KVM; io data and addresses in it are guest-controlled
     size_t run_bytes_ = 0;
-    pthread_t thread_{};
+    std::atomic<pid_t> thread_id_ = 0; // 0: not running yet
+    pid_t process_id_ = 0;
     Surroundings surroundings_{};
 };
 

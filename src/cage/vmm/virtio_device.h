@@ -39,7 +39,11 @@ public:
     virtual uint32_t id() const = 0;                // virtio 1.2, section 5
     virtual uint64_t features() const { return 0; } // its own bits; the transport adds the common ones
     virtual size_t queue_count() const = 0;
-    virtual std::span<const std::byte> config() const { return {}; } // constant once the VM runs
+    // Constant once the VM runs, but for what VirtioMmio::change_config and write_config change.
+    virtual std::span<const std::byte> config() const { return {}; }
+    // The driver writes a field of 32 bits; false: there is none to be written at that offset. The one call
+    // that comes on a vCPU's thread.
+    virtual bool write_config(uint32_t /*offset*/, uint32_t /*value*/) { return false; }
 
     // The driver is ready, or has notified, or the device asked to be called (wake). Serves its queues; true
     // if it stopped at kRequestsPerTurn with more to do.

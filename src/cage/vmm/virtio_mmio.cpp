@@ -31,6 +31,7 @@ enum Register : uint32_t { // virtio 1.2, section 4.2.2
     kQueueUsedHigh = 0xa4,
     kSharedMemoryLengthLow = 0xb0,
     kSharedMemoryLengthHigh = 0xb4,
+    kConfigGeneration = 0xfc,
     kConfig = 0x100,
 };
 enum StatusBit : uint32_t { // virtio 1.2, section 2.1
@@ -60,11 +61,12 @@ VirtioMmio::VirtioMmio(std::unique_ptr<VirtioDevice> device, const GuestMemory& 
     put(kVendorId, kVendor);
     put(kSharedMemoryLengthLow, UINT32_MAX); // no shared memory region, whichever is selected
     put(kSharedMemoryLengthHigh, UINT32_MAX);
-    auto config = device_->config();
-    CHECK(kConfig + config.size() <= kRegisterPageBytes);
-    std::ranges::copy(config, page_.begin() + kConfig);
+    CHECK(kConfig + device_->config().size() <= kRegisterPageBytes);
+    render_config();
     render();
 }
+
+void VirtioMmio::render_config() { std::ranges::copy(device_->config(), page_.begin() + kConfig); }
 
 void VirtioMmio::put(uint32_t offset, uint32_t value) {
     __atomic_store_n(reinterpret_cast<uint32_t*>(page_.data() + offset), value, __ATOMIC_RELEASE);
@@ -89,8 +91,8 @@ void VirtioMmio::read(uint64_t offset, std::span<std::byte> data) {
 }
 
 void VirtioMmio::write(uint64_t offset, std::span<const std::byte> data) {
-    // Registers are 32 bits wide (4.2.2.2), and no device here has a configuration field to write.
-    if (data.size() != 4 || offset % 4 != 0 || offset >= kConfig) return;
+    // Registers are 32 bits wide (4.2.2.2), and so is every field of a device here that may be written.
+    if (data.size() != 4 || offset % 4 != 0 || offset >= kRegisterPageBytes) return;
     uint32_t value = 0;
     std::memcpy(&value, data.data(), sizeof value);
     std::lock_guard hold(lock_);
@@ -120,12 +122,16 @@ void VirtioMmio::write_register(uint32_t offset, uint32_t value) {
         hooks_.notify();
         break;
     case kInterruptAck:
-        break; // see the header
+        state_.interrupts &= ~(value & kConfigChange); // see the header
+        break;
     case kStatus:
         write_status(value);
         break;
     default:
-        write_queue(offset, value);
+        if (offset < kConfig)
+            write_queue(offset, value);
+        else if (device_->write_config(offset - kConfig, value))
+            render_config();
     }
 }
 
@@ -214,6 +220,19 @@ void VirtioMmio::process() {
     }
     if (interrupt) hooks_.raise_interrupt();
     if (more) hooks_.notify();
+}
+
+void VirtioMmio::change_config(const std::function<void()>& change) {
+    {
+        std::lock_guard hold(lock_);
+        change();
+        render_config();
+        put(kConfigGeneration, ++config_generation_);
+        if (!(state_.status & kDriverOk)) return; // it will read the new one
+        state_.interrupts |= kConfigChange;
+        render();
+    }
+    hooks_.raise_interrupt();
 }
 
 void VirtioMmio::check_fault() {

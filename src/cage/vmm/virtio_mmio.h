@@ -3,8 +3,9 @@
 //
 // Reads cost no exit: the registers lie in a page that the guest has mapped read-only, and that we keep up to
 // date (render). Only writes come here. InterruptStatus bit 0 stays set while the driver is there, and
-// InterruptACK goes unheard: with edge-triggered lines a driver looks at its rings in any case, and each
-// interrupt saves two exits.
+// InterruptACK of it goes unheard: with edge-triggered lines a driver looks at its rings in any case, and
+// each interrupt saves two exits. Bit 1 (the configuration has changed) comes and goes as the specification
+// says.
 //
 // Register writes come from vCPU threads, process() from the device thread; lock_ is held in both, so that a
 // device is never reset under a request. A vCPU that writes a register may thus wait for a request to end.
@@ -54,6 +55,9 @@ public:
     // Device thread: serves the queues, interrupts the driver if it wants that.
     void process();
 
+    // Device thread: change() makes the device's config() another; the driver is told.
+    void change_config(const std::function<void()>& change);
+
     VirtioDevice& device() { return *device_; }
     const TransportState& state() const { return state_; }
     std::span<Virtqueue> queues() { return queues_; }
@@ -65,6 +69,7 @@ private:
     void reset();
     void check_fault();
     void render();
+    void render_config();
     void put(uint32_t offset, uint32_t value);
     uint64_t offered() const { return device_->features() | kFeatureVersion1 | kFeatureEventIndex; }
 
@@ -74,6 +79,7 @@ private:
     std::mutex lock_; // all below, and the device while it processes
     TransportState state_;
     bool device_reset_due_ = false, device_start_due_ = false;
+    uint32_t config_generation_ = 0;
     std::vector<Virtqueue> queues_;
 };
 

@@ -87,7 +87,9 @@ Result<MachineFiles> sort_descriptors(const StartMessage& start, std::vector<Fd>
     files.kernel = std::move(*next++);
     files.initramfs = std::move(*next++);
     for (uint32_t i = 0; i < start.block_devices; ++i)
-        files.disks.push_back({std::move(*next++), (start.writable_mask >> i & 1) != 0});
+        files.disks.push_back({.file = std::move(*next++),
+                               .writable = (start.writable_mask >> i & 1) != 0,
+                               .scratch = (start.scratch_mask >> i & 1) != 0});
     if (net) {
         files.net.emplace(std::move(*next++));
         std::ranges::copy(start.mac, files.net->options.mac.begin());
@@ -123,6 +125,8 @@ void on_channel(Machine& machine) {
             send_to_cage(PauseMessage{.kind = VmmMessageKind::Paused, .number = number});
         });
     if (received->as<PauseMessage>(VmmMessageKind::Resume)) machine.resume();
+    if (auto balloon = received->as<BalloonMessage>(VmmMessageKind::SetBalloon))
+        machine.set_balloon_target(balloon->pages);
 }
 
 Result<EndedMessage> serve(Loop& loop, Machine& machine) {
@@ -178,9 +182,10 @@ Result<EndedMessage> run() {
                                        .guest_cid = start->guest_cid,
                                        .command_line = start->command_line,
                                        .kernel_log = jail.logs_to_stderr,
+                                       .disk_rates = {start->disk_bytes_per_s, start->disk_operations_per_s},
                                        .on_guest_connect = pass_guest_connection}));
     // Restrict. The vCPU threads start under their own filter; this thread's comes when they are there.
-    auto vcpus_may = TRY(vcpu_filter(jail));
+    auto vcpus_may = TRY(vcpu_filter());
     auto devices_may = TRY(device_filter(jail));
     if (jail.uid != 0) TRY(enter_jail(jail));
     end(start_and_serve(*loop, *machine,

@@ -1,4 +1,5 @@
 #include "cage/vmm/vsock.h"
+#include "cage/vmm/system_calls.h"
 
 #include <algorithm>
 #include <cerrno>
@@ -185,7 +186,9 @@ void VsockDevice::on_socket(Key key, uint32_t events) {
 bool VsockDevice::flush(Streams::iterator found) {
     Stream& stream = found->second;
     if (stream.unsent.empty()) return true;
-    ssize_t taken = ::send(stream.socket.get(), stream.unsent.data(), stream.unsent.size(), MSG_NOSIGNAL);
+    iovec piece{stream.unsent.data(), stream.unsent.size()};
+    msghdr message{.msg_iov = &piece, .msg_iovlen = 1};
+    ssize_t taken = ::sendmsg(stream.socket.get(), &message, MSG_NOSIGNAL);
     if (taken < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     if (taken < 0) return kill(found), false;
     stream.unsent.erase(stream.unsent.begin(), stream.unsent.begin() + taken);
@@ -283,7 +286,7 @@ void VsockDevice::send_data(Streams::iterator found, Virtqueue& input, Chain cha
     ReservedRoom place; // the header's: its length is known only after reading
     CHECK(chain.reserve(place, sizeof(VsockHeader)));
     auto pieces = chain.writable(credit(stream.state));
-    ssize_t count = ::readv(stream.socket.get(), pieces.data(), static_cast<int>(pieces.size()));
+    ssize_t count = read_next(stream.socket.get(), pieces);
     if (count <= 0) {
         input.put_back(std::move(chain));
         if (count < 0 && (errno == EAGAIN || errno == EINTR))
