@@ -2,31 +2,10 @@
 // three readers would. What a reader accepts, the encoder writes back to the same frame.
 #include <algorithm>
 
-#include "base/check.h"
+#include "frame_pieces.h"
 #include "guest_link/exec_frames.h"
 
 using namespace nullbox::guest_link;
-
-template <typename Frame>
-static void read_all(std::span<const std::byte> bytes, size_t piece) {
-    FrameReader<Frame> reader;
-    while (!bytes.empty()) {
-        auto now = bytes.first(std::min(piece, bytes.size()));
-        bytes = bytes.subspan(now.size());
-        reader.feed(now);
-        for (;;) {
-            auto frame = reader.next();
-            if (!frame) return;
-            if (!*frame) break;
-            auto again = encode(**frame);
-            CHECK(again);
-            FrameReader<Frame> second;
-            second.feed(*again);
-            auto same = second.next();
-            CHECK(same && *same && **same == **frame);
-        }
-    }
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size == 0) return 0;

@@ -7,7 +7,6 @@
 #include <memory>
 #include <sys/epoll.h>
 #include <sys/socket.h>
-#include <thread>
 #include <unistd.h>
 
 #include "agent_init/image_defaults.h"
@@ -71,19 +70,31 @@ static bool closed_by_host(const Fd& stream) {
     return ::read(stream.get(), &byte, 1) == 0;
 }
 
-// What cage asks for once the guest runs: streams into it.
-static Result<agent_init::ExecPort> streams_of_cage(Loop& loop, std::function<void(Fd)> adopt) {
+// Stands still, or does not: what it was told is said on the VM's own log.
+static void stand_still(PauseMessage message, bool deaf) {
+    bool pause = message.kind == VmmMessageKind::Pause;
+    (void)write_all(2, cat(pause ? "pause " : "resume ", message.number, "\n"));
+    if (!pause || deaf) return;
+    message.kind = VmmMessageKind::Paused;
+    tell(message);
+}
+
+// What cage asks for once the guest runs, as the device thread takes it: streams into it, pauses.
+static Result<agent_init::ExecPort> serve_channel(Loop& loop, bool deaf, std::function<void(Fd)> adopt) {
+    static_assert(sizeof(PortMessage) == sizeof(PauseMessage));
     agent_init::ExecPort port;
-    port.watch = TRY(loop.watch(kVmmChannelFd, EPOLLIN, [adopt = std::move(adopt)](uint32_t) {
+    port.watch = TRY(loop.watch(kVmmChannelFd, EPOLLIN, [deaf, adopt = std::move(adopt)](uint32_t) {
         PortMessage message{};
         auto got = receive_with_fds(kVmmChannelFd, {reinterpret_cast<char*>(&message), sizeof message});
         if (got.count <= 0) ::_exit(0);
+        if (message.kind == VmmMessageKind::Pause || message.kind == VmmMessageKind::Resume)
+            return stand_still({.kind = message.kind, .number = message.port}, deaf);
         if (got.fds.size() == 1 && message.port == guest_link::kExecPort) adopt(std::move(got.fds[0]));
     }));
     return port;
 }
 
-static Result<> run_guest() {
+static Result<> run_guest(bool deaf) {
     agent_init::Link link(connect_to(kGuestLinkPort));
     TRY(link.send(guest_link::Hello{.uptime_ns = agent_init::uptime_ns()}));
     auto frame = TRY(link.wait_for_frame());
@@ -98,7 +109,10 @@ static Result<> run_guest() {
         link, *start,
         {.kill_rest = [] {},
          .set_clock = [](uint64_t clock_ns) { (void)write_all(2, cat("clock set to ", clock_ns, "\n")); },
-         .listen_exec = streams_of_cage}));
+         .listen_exec =
+             [deaf](Loop& loop, std::function<void(Fd)> adopt) {
+                 return serve_channel(loop, deaf, std::move(adopt));
+             }}));
     link.finish(std::chrono::seconds(5));
     return {};
 }
@@ -148,17 +162,6 @@ static int talk_to_memory() {
     return 0;
 }
 
-// cage's later messages, as the device thread would take them.
-static void serve_channel(bool deaf) {
-    PauseMessage message{};
-    while (::recv(kVmmChannelFd, &message, sizeof message, 0) == sizeof message) {
-        (void)write_all(
-            2, cat(message.kind == VmmMessageKind::Pause ? "pause " : "resume ", message.number, "\n"));
-        if (message.kind == VmmMessageKind::Pause && !deaf)
-            tell(PauseMessage{.kind = VmmMessageKind::Paused, .number = message.number});
-    }
-}
-
 int main() {
     sigset_t child;
     ::sigemptyset(&child);
@@ -204,8 +207,7 @@ int main() {
         tell(ended(VmEnd::GuestPanic, "Kernel panic - not syncing: System is deadlocked on memory"));
         return 0;
     }
-    std::thread(serve_channel, kind == "deaf").detach();
-    if (auto ran = run_guest(); !ran) return 92;
+    if (auto ran = run_guest(kind == "deaf"); !ran) return 92;
     tell(ended(VmEnd::Shutdown, "reset"));
     return 0;
 }

@@ -59,14 +59,29 @@ TEST(Roles, EveryMethodOfEveryServiceIsDecidedOnce) {
 }
 
 TEST(Roles, WhatChangesThingsIsNotForReaders) {
-    for (std::string_view method : {"Start",           "Stop",        "Restart",
-                                    "Reload",          "Remove",      "Pause",
-                                    "Resume",          "Set",         "Delete",
-                                    "Grant",           "Revoke",      "Init",
-                                    "Unlock",          "Lock",        "Put",
-                                    "Reboot",          "PowerOff",    "Halt",
-                                    "StartService",    "StopService", "RestartService",
-                                    "ChangePassphrase", "RemoveImage"})
+    for (std::string_view method : {"Start",
+                                    "Stop",
+                                    "Restart",
+                                    "Reload",
+                                    "Remove",
+                                    "Pause",
+                                    "Resume",
+                                    "Set",
+                                    "Delete",
+                                    "Grant",
+                                    "Revoke",
+                                    "Init",
+                                    "Unlock",
+                                    "Lock",
+                                    "Put",
+                                    "Reboot",
+                                    "PowerOff",
+                                    "Halt",
+                                    "StartService",
+                                    "StopService",
+                                    "RestartService",
+                                    "ChangePassphrase",
+                                    "RemoveImage"})
         for (const auto& rule : rules())
             if (rule.method == method) EXPECT_NE(rule.least, Role::Reader) << rule.interface << "." << method;
     for (auto role : {Role::Reader, Role::Operator, Role::Admin}) EXPECT_EQ(role_of(role_name(role)), role);

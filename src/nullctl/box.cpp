@@ -144,7 +144,9 @@ asio::awaitable<Result<>> Box::Impl::open() {
                              ". Is it on, and is the address right? Its console shows both"));
     };
     tcp::resolver resolver(context);
-    auto [unresolved, places] = co_await resolver.async_resolve(box.host, std::to_string(box.port), kAwait);
+    // Not async_resolve(): its thread would live on and take signals that exec waits for.
+    beast::error_code unresolved;
+    auto places = resolver.resolve(box.host, std::to_string(box.port), unresolved);
     if (unresolved) co_return unreachable("look the name up", unresolved);
     lower().expires_after(kConnectLimit);
     auto [unconnected, place] = co_await lower().async_connect(places, kAwait);

@@ -1,5 +1,5 @@
-// /init of the initramfs: finds the root image, and becomes nulld in it. A program of its own, because every boot unpacks
-// it before anything else runs: it is a fifth of nulld.
+// /init of the initramfs: finds the root image, and becomes nulld in it. A program of its own, because every
+// boot unpacks it before anything else runs: it is a fifth of nulld.
 #include <cstdio>
 #include <unistd.h>
 

@@ -100,6 +100,7 @@ class Life:
     def stands_still(self):
         self.call("Start", "ticker")
         self.box.wait_until(lambda: len(self.ticks()) > 3, START_LIMIT_S, "a tick")
+        self.until("ticker", "is looked at", lambda status: status["health"] == "unknown: connection refused")
         equal(self.call("Pause", "ticker")["describe"], "paused")
         time.sleep(0.5)  # what was on its way
         before, used = len(self.ticks()), self.status("ticker")["cpu_time_ms"]
