@@ -98,13 +98,13 @@ def dns_axfr(guest):
             pass
 
 
-@vector("dns-wildcard-flood", "the resolver: 1,500 names below an allowed suffix carry data out only if looked up for real")
+@vector("dns-wildcard-flood", "the resolver: 700 names below an allowed suffix carry data out only if looked up for real")
 def dns_wildcard(guest):
     answered = 0
-    for number in range(1500):
+    for number in range(700):
         answer = guest.ask(question(f"{MARK}-{number}.{places.WILD}"), limit_s=0.02 if number > 400 else 0.3)
         answered += bool(answer) and not answer[3] & 15
-    if answered > 600:
+    if answered > 512:
         return f"{answered} different names were answered"
     return ""
 
