@@ -15,7 +15,7 @@ MAY = {
         "Status", "StartService", "StopService", "RestartService", "Logs", "Reboot", "PowerOff", "Halt")},
     "cage": {method: OPERATORS for method in ("List", "Status", "Inspect", "Logs", "Start", "Stop")} |
             {method: {"gate"} for method in ("Restart", "Reload", "Remove", "BeginUpload", "CommitUpload", "AbortUpload")},
-    "egress": {"Attach": {"cage"}, "Detach": {"cage"}, "Status": {"cage", "gate"}, "Denials": {"gate"},
+    "egress": {"Attach": {"cage"}, "Update": {"cage"}, "Detach": {"cage"}, "Status": {"cage", "gate"}, "Denials": {"gate"},
                "Records": {"gate"}, "Explain": {"gate"}},
     "warden": {"State": {"cage", "gate"}, "Watch": {"cage", "gate"}, "Injection": {"egress"}, "Exposed": {"cage"}} |
               {method: {"gate"} for method in ("Init", "Unlock", "Lock", "ChangePassphrase", "Set", "List", "Delete", "Grant",

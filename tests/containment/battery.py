@@ -6,6 +6,7 @@ import socket
 import sys
 import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 
 import places
@@ -90,9 +91,20 @@ class Outcome:
     said: str = ""
 
 
+def unpacked(saw: bytes) -> bytes:
+    """What is compressed in it."""
+    begin = saw.find(b"\x1f\x8b")
+    try:
+        return zlib.decompressobj(31).decompress(saw[begin:]) if begin >= 0 else b""
+    except zlib.error:
+        return b""
+
+
 class Battery:
-    def __init__(self, outside: Outside, control: Control, settle_s: float, limit_s: float):
+    def __init__(self, outside: Outside, control: Control, settle_s: float, limit_s: float, ask_peer_every: int = 1):
+        """ask_peer_every: of so many attempts the other agent is asked once what it heard."""
         self.outside, self.control, self.settle_s, self.limit_s = outside, control, settle_s, limit_s
+        self._ask_peer_every, self._attempts = ask_peer_every, 0
         self.extra_evidence = lambda: []  # what else was seen since the last call
 
     def attempt(self, name: str) -> Outcome:
@@ -109,13 +121,15 @@ class Battery:
         saw = base64.b64decode(answer.get("saw", ""))
         if answer.get("through"):
             outcome.escapes.append(f"the agent: {answer['through']}")
-        if SECRET.encode() in saw:
+        if SECRET.encode() in saw or SECRET.encode() in unpacked(saw):
             outcome.escapes.append("the agent has seen the secret")
         outcome.escapes += [str(seen) for seen in self.outside.evidence.since(before)] + self.extra_evidence()
         if any(module in outcome.said for module in ("NameError", "TypeError", "AttributeError", "struct.error", "KeyError")):
             outcome.trouble = outcome.said
+        self._attempts += 1
         try:
-            outcome.escapes += [f"the other agent heard {text}" for text in self.control.ask(PEER, self.limit_s, heard=True)["heard"]]
+            if self._attempts % self._ask_peer_every == 0:
+                outcome.escapes += self.heard()
             if vector.harmless:
                 served = self.control.ask(PEER, self.limit_s, use="http")
                 if served["trouble"]:
@@ -123,6 +137,10 @@ class Battery:
         except Lost as lost:
             outcome.escapes.append(f"the other agent is lost: {lost}")
         return outcome
+
+    def heard(self) -> list[str]:
+        """By the other agent, since it was last asked."""
+        return [f"the other agent heard {text}" for text in self.control.ask(PEER, self.limit_s, heard=True)["heard"]]
 
     def use(self, name: str) -> tuple[str, float]:
         """Why it does not work, and how long it took."""

@@ -94,9 +94,13 @@ class MachineSite:
                            f'{self.outside.authority.root.read_text()}"""\n' + self.nullctl.operator_lines())
         image = variants.Variant("containment", remove=["agent/hello.toml", "agent/images/hello.img"]).build()
         self.disk = self._make_disk()
-        self.box = box.Box(image, name, data_disk=self.disk, memory_mb=2560,
+        self.box = box.Box(image, name, data_disk=self.disk, memory_mb=2560, watchdog=SLOW == 1,
                            extra=[*network.tap_arguments(), "-fw_cfg", f"name=opt/nullbox/machine,file={machine}"])
-        self.battery = battery.Battery(self.outside, self.control, 0.1, 150 * SLOW)
+        console = ROOT / "out/log/containment-console.log"
+        console.parent.mkdir(parents=True, exist_ok=True)
+        self._console = open(console, "wb", buffering=0)
+        self.box.machine._on_console = self._console.write
+        self.battery = battery.Battery(self.outside, self.control, 0.1, 150 * SLOW, ask_peer_every=20)
         self.records: list[dict] = []
 
     def _make_disk(self) -> Path:
@@ -134,7 +138,7 @@ class MachineSite:
         self.box.wait_until(lambda: self.nullctl("status").status == 0, 60 * SLOW, "nullctl reaches the box", every_s=1)
         self.nullctl("vault", "init", given=PASSPHRASE + "\n", limit_s=180 * SLOW).ok()
         self.nullctl("vault", "set", "LAB_KEY", given=SECRET, limit_s=60 * SLOW).ok()
-        self.nullctl("vault", "grant", "LAB_KEY", battery.ATTACKER, "--host", places.KEYED, "--format", "Bearer {secret}", limit_s=60 * SLOW).ok()
+        self.nullctl("vault", "grant", "LAB_KEY", battery.ATTACKER, "--host", places.KEYED, "--header", "Authorization", "--format", "Bearer {secret}", limit_s=60 * SLOW).ok()
         for name in (battery.ATTACKER, battery.PEER):
             self.nullctl("agent", "start", name, limit_s=120 * SLOW).ok()
             try:

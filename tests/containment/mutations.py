@@ -89,7 +89,7 @@ PATCHES: dict[str, list[tuple[str, str, str]]] = {
                         "    if (mutated(\"questions-only\")) rule(Rule(chain, \"any port\").ip_destination(link.gateway).protocol(IPPROTO_UDP).set_mark(kMarkDns).accept());\n"
                         "    rule(Rule(chain, \"questions\")\n             .ip_destination(link.gateway)\n             .udp_destination_port(kDns)")],
     # --- secrets
-    "binding-host": [("policy.cpp", "        if (binding.host == host) found.push_back(&binding);", "        if (binding.host == host || mutated(\"binding-host\")) found.push_back(&binding);")],
+    "binding-host": [("policy.cpp", "        if (binding.host == host) found.push_back(&binding);", "        if (binding.host == host || (mutated(\"binding-host\") && host.text() == \"api.lab.test\")) found.push_back(&binding);")],
     "no-clear": [("policy.cpp", "    else if (!bindings(*name).empty())\n", "    else if (!bindings(*name).empty() && !(mutated(\"no-clear\") && destination.port == kHttpPort))\n")],
     "scrubber": [("http_relay.cpp", "    for (const auto& item : injected_) scrubber.add(item.secret.view(), item.placeholder);",
                   "    if (!mutated(\"scrubber\"))\n        for (const auto& item : injected_) scrubber.add(item.secret.view(), item.placeholder);")],

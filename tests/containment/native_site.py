@@ -38,6 +38,9 @@ class Observer:
             to = socket.inet_ntoa(packet[16:20]) if family == socket.AF_INET else "IPv6"
             asked = protocol in (socket.IPPROTO_UDP, socket.IPPROTO_TCP) and port == 53 and to.startswith("198.18.")
             proxied = protocol == socket.IPPROTO_TCP and (to.startswith(("198.18.", "198.19.")) or to == places.LITERAL)
+            # Answers of the outside to the proxy.
+            if to == places.BOX and protocol == socket.IPPROTO_TCP and port not in (places.GATE_PORT, places.PROXY_PORT, 22):
+                continue
             if MARK in packet.lower() and not asked and not proxied:
                 self.seen.append(f"a socket of the box at {to} port {port} gets it")
             if protocol == socket.IPPROTO_TCP and port in (places.GATE_PORT, places.PROXY_PORT, 22, 8443) and \
@@ -77,8 +80,8 @@ class NativeSite:
         self.battery = battery.Battery(self.outside, self.control, settle_s, 60)
         self.battery.extra_evidence = self.observer.take
         for guest in self.guests:
-            self.control.wait(guest.name, 30)
-        self.control.ask(battery.PEER, 30, use="http")
+            self.control.wait(guest.name, 120)
+        self.control.ask(battery.PEER, 120, use="http")
 
     def collect_records(self) -> None:
         for record in self.box.egress("Denials", lines=2048)["records"]:

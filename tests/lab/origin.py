@@ -94,6 +94,8 @@ class Origin:
     def judge(self, raw: bytes, asked: Asked) -> None:
         if self.mark in raw.lower():
             self._note(f"a request that holds the mark: {raw[:120]!r}")
+        if asked.method in ("CONNECT", "TRACE", "PRI"):
+            self._note(f"{asked.method} {asked.target[:60]}")
         if not self._may(asked.host):
             self._note(f"a request for host {asked.host!r}")
         if asked.tls and asked.host != asked.sni:

@@ -472,6 +472,12 @@ NetlinkMessage unmap_link(std::string_view map, std::string_view link, std::stri
     return link_element(false, map, link, go_to_chain);
 }
 
+NetlinkMessage delete_elements(std::string_view set) {
+    auto message = nft_message(NFT_MSG_DELSETELEM, 0, cat("empty ", set));
+    message.body.text(NFTA_SET_ELEM_LIST_TABLE, kTable).text(NFTA_SET_ELEM_LIST_SET, set);
+    return message;
+}
+
 NetlinkMessage add_endpoints(std::string_view set, std::span<const Endpoint4> endpoints) {
     return elements(true, cat("fill ", set), set, [&](auto& list) {
         for (const auto& endpoint : endpoints) {

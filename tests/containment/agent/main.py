@@ -57,6 +57,7 @@ class Listener:
         import packets
         wire = packets.Wire()
         own = packets.mac(self._guest.mac)
+        own_block = int.from_bytes(packets.address(self._guest.address), "big") >> 10
         for family, port in ((socket.SOCK_STREAM, 8080), (socket.SOCK_DGRAM, 8080)):
             held = socket.socket(socket.AF_INET, family)
             held.bind(("0.0.0.0", port))
@@ -69,6 +70,9 @@ class Listener:
                 continue
             if self._mark in frame.lower() and not (frame[12:14] == b"\x08\0" and frame[23] == 17 and frame[34:36] == b"\0\x35"):
                 self.heard.append(f"a frame with the mark: {frame[:60].hex()}")
+            # Its gateway and the names it may reach have addresses beside its own.
+            if frame[12:14] == b"\x08\0" and int.from_bytes(frame[26:30], "big") >> 10 != own_block:
+                self.heard.append(f"a packet from {socket.inet_ntoa(frame[26:30])}, protocol {frame[23]}")
             if frame[12:14] == b"\x08\0" and frame[23] == 6 and len(frame) >= 48 and frame[36:38] == b"\x1f\x90" and frame[47] & 2:
                 self.heard.append(f"a connection: {frame[:60].hex()}")
 
