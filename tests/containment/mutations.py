@@ -32,7 +32,7 @@ PATCHES: dict[str, list[tuple[str, str, str]]] = {
     "wildcard-dot": [("name.cpp", "text_[text_.size() - end.size() - 1] == '.';",
                       "(text_[text_.size() - end.size() - 1] == '.' || mutated(\"wildcard-dot\"));"),
                      ("name.cpp", "text_.size() > end.size() + 1", "text_.size() > end.size()")],
-    "port": [("policy.cpp", "bool port = rule.port ?", "bool port = mutated(\"port\") || rule.port ?")],
+    "port": [("policy.cpp", "bool port = rule.port ?", "bool port = mutated(\"port\") ? true : rule.port ?")],
     # --- TLS
     "sni": [("splice.cpp", "    if (!name || *name != host)\n        return Refusal{.reason = cat(\"the TLS hello names",
              "    if ((!name || *name != host) && !mutated(\"sni\"))\n        return Refusal{.reason = cat(\"the TLS hello names")],

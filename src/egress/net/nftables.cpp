@@ -417,7 +417,7 @@ NetlinkMessage add_link_map(std::string_view name, uint32_t id) {
 }
 
 NetlinkMessage add_endpoint_set(std::string_view name, uint32_t id, size_t size) {
-    auto message = add_set(name, id, {kTypeEndpoint, 8}, NFT_SET_CONSTANT | NFT_SET_CONCAT);
+    auto message = add_set(name, id, {kTypeEndpoint, 8}, NFT_SET_CONCAT);
     message.body.nest(NFTA_SET_DESC, [&](auto& description) {
         description.network_number(NFTA_SET_DESC_SIZE, static_cast<uint32_t>(size));
         description.nest(NFTA_SET_DESC_CONCAT, [](auto& fields) {
