@@ -155,9 +155,8 @@ class MachineSite:
 
     def collect_records(self) -> None:
         known = {record["sequence"] for record in self.records}
-        found = self.nullctl("egress", "denials", "--json", "-n", "4096", "--agent", battery.ATTACKER, limit_s=120 * SLOW)
-        if found.status == 0:
-            self.records += [record for record in found.json()["records"] if record["sequence"] not in known]
+        found = self.nullctl("egress", "denials", "--json", "-n", "2048", "--agent", battery.ATTACKER, limit_s=120 * SLOW).ok()
+        self.records += [record for record in found.json()["records"] if record["sequence"] not in known]
 
     def end(self) -> None:
         self.box.__exit__()
