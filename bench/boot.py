@@ -36,7 +36,7 @@ def rows() -> list[Row]:
             Row("start_to_ready", "s", peer_name=f"{system}, to its default target",
                 note="from the start of QEMU, firmware included"),
             Row("userland", "ms", peer_name=f"{system}, its userspace", most=300,
-                note="nulld as /init to all services running"),
+                note="/init to all services running"),
             Row("idle_memory", "MB", peer_name=system, most=64,
                 note="MemTotal - MemAvailable, all services running, no agent")]
 

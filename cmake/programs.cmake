@@ -14,6 +14,12 @@ function(nullbox_program name)
   cmake_parse_arguments(ARG "" "" "DEPENDS" ${ARGN})
   add_executable(${name} ${ARG_UNPARSED_ARGUMENTS})
   target_link_libraries(${name} PRIVATE ${ARG_DEPENDS})
+  # What its start touches stands together (tools/link-order); a name that is not there any more is passed over.
+  set(order ${CMAKE_SOURCE_DIR}/image/link_order/${name})
+  if(NULLBOX_HARDEN AND EXISTS ${order})
+    target_link_options(${name} PRIVATE -Wl,--symbol-ordering-file=${order},--no-warn-symbol-ordering)
+    set_property(TARGET ${name} APPEND PROPERTY LINK_DEPENDS ${order})
+  endif()
 endfunction()
 
 function(nullbox_test name)

@@ -1,32 +1,8 @@
 // Frames from a guest: arbitrary bytes in arbitrary pieces. Besides finding crashes it holds the reader to
 // its promise: what it accepts, the encoder writes back to the same bytes.
-#include <algorithm>
-
-#include "base/check.h"
-#include "guest_link/frames.h"
+#include "frame_pieces.h"
 
 using namespace nullbox::guest_link;
-
-template <typename Frame>
-static void read_all(std::span<const std::byte> bytes, size_t piece) {
-    FrameReader<Frame> reader;
-    while (!bytes.empty()) {
-        auto now = bytes.first(std::min(piece, bytes.size()));
-        bytes = bytes.subspan(now.size());
-        reader.feed(now);
-        for (;;) {
-            auto frame = reader.next();
-            if (!frame) return;
-            if (!*frame) break;
-            auto again = encode(**frame);
-            FrameReader<Frame> second;
-            CHECK(again);
-            second.feed(*again);
-            auto same = second.next();
-            CHECK(same && *same && **same == **frame);
-        }
-    }
-}
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     if (size == 0) return 0;

@@ -20,6 +20,8 @@ NULLCTL = "src/nullctl/nullctl"
 # The world's certificate authorities as Debian ships them. Not the bundle in /etc, which may hold this machine's own.
 CERTIFICATES = Path("/usr/share/ca-certificates/mozilla")
 AGENT_INIT = "src/agent_init/agent-init"
+# /init of the boot file.
+STAGE1 = "src/nulld/stage1"
 CONFIGURATION = ["nulld.toml", "machine.toml"]
 # Agents in the boot file itself; the others come on the data disk.
 AGENTS = ["hello"]
@@ -98,11 +100,8 @@ def pack_squashfs(stage: Path, target: Path, time: int, compression: list[str] |
     target.unlink(missing_ok=True)
     # Blocks of 128 KiB: the kernel keeps several unpacked for each processor (6 MB more of a small machine at 1 MiB), and
     # unpacks a block whole for any page of it. No xattrs, no NFS export table.
-    # The two programs that every boot waits for are stored as they are: unpacking them costs more than starting them.
-    # The boot file loses nothing, because zstd packs them around the image.
-    as_they_are = "uncompressed@name(nulld)||name(cage)"
-    run("mksquashfs", stage, target, "-noappend", "-quiet", "-no-progress", "-b", "128K", "-action", as_they_are,
-        "-all-root", "-no-xattrs", "-no-exports", "-mkfs-time", time, "-all-time", time, *(compression or ["-comp", "zstd", "-Xcompression-level", "19"]))
+    run("mksquashfs", stage, target, "-noappend", "-quiet", "-no-progress", "-b", "128K", "-all-root", "-no-xattrs", "-no-exports", "-mkfs-time", time, "-all-time", time,
+        *(compression or ["-comp", "zstd", "-Xcompression-level", "19"]))
 
 
 def pack_initramfs(init: bytes, squashfs: Path, target: Path, time: int, level: int = 19) -> None:

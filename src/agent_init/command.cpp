@@ -5,6 +5,7 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <optional>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -34,7 +35,7 @@ Result<std::string> find_command(const std::string& name, const std::vector<std:
     if (name.contains('/')) {
         struct stat info{};
         if (::stat(name.c_str(), &info) < 0)
-            return error(cat("command not found: ", name, " is not in the image"));
+            return Error{.code = ENOENT, .message = cat("command not found: ", name, " is not in the image")};
         if (!S_ISREG(info.st_mode)) return error(cat("command ", name, " is not a file"));
         if (!is_executable_file(name))
             return error(cat("command ", name, " is not executable: chmod +x it in the image"));
@@ -45,7 +46,7 @@ Result<std::string> find_command(const std::string& name, const std::vector<std:
         auto candidate = cat(folder.empty() ? "." : folder, "/", name);
         if (is_executable_file(candidate)) return candidate;
     }
-    return error(cat("command not found: ", name, " (PATH ", path, ")"));
+    return Error{.code = ENOENT, .message = cat("command not found: ", name, " (PATH ", path, ")")};
 }
 
 struct Account {
@@ -85,7 +86,7 @@ std::vector<std::string> full_environment(std::vector<std::string> given, uint32
 
 namespace {
 
-enum class Stage : int { Session, Descriptors, Groups, User, Folder, Execute };
+enum class Stage : int { Session, Descriptors, Terminal, Groups, User, Folder, Execute };
 
 struct ChildFailure { // from the child to us over a pipe that a successful exec closes
     Stage stage;
@@ -99,6 +100,7 @@ struct ChildPlan { // everything the child needs, made before the fork: it alloc
     const char* folder;
     uint32_t uid, gid;
     int in, out, err, status;
+    bool terminal;
 };
 
 } // namespace
@@ -112,6 +114,7 @@ static ChildFailure become_command(const ChildPlan& plan) {
     if (::setsid() < 0) return failed(Stage::Session);
     if (::dup2(plan.in, 0) < 0 || ::dup2(plan.out, 1) < 0 || ::dup2(plan.err, 2) < 0)
         return failed(Stage::Descriptors);
+    if (plan.terminal && ::ioctl(0, TIOCSCTTY, 0) < 0) return failed(Stage::Terminal);
     // As an ordinary user (unit tests) groups cannot be set, and need not be.
     if (::getuid() == 0) {
         gid_t group = plan.gid;
@@ -125,18 +128,20 @@ static ChildFailure become_command(const ChildPlan& plan) {
     return failed(Stage::Execute);
 }
 
-static Error explain(const ChildFailure& failure, const std::string& path, const guest_link::Start& start) {
+static Error explain(const ChildFailure& failure, const std::string& path, const Program& program) {
     switch (failure.stage) {
     case Stage::Session:
         return errno_error(failure.code, "make session");
     case Stage::Descriptors:
         return errno_error(failure.code, "set up output pipes");
+    case Stage::Terminal:
+        return errno_error(failure.code, "take the terminal");
     case Stage::Groups:
-        return errno_error(failure.code, cat("become group ", start.gid));
+        return errno_error(failure.code, cat("become group ", program.user.gid));
     case Stage::User:
-        return errno_error(failure.code, cat("become user ", start.uid));
+        return errno_error(failure.code, cat("become user ", program.user.uid));
     case Stage::Folder:
-        return errno_error(failure.code, cat("enter working directory ", start.working_directory));
+        return errno_error(failure.code, cat("enter working directory ", program.folder));
     case Stage::Execute:
         break;
     }
@@ -147,7 +152,7 @@ static Error explain(const ChildFailure& failure, const std::string& path, const
     case ENOEXEC:
         return error(cat("execute ", path, ": neither an x86-64 program nor a script with a #! line"));
     case EACCES:
-        return error(cat("execute ", path, ": user ", start.uid, " may not execute it"));
+        return error(cat("execute ", path, ": user ", program.user.uid, " may not execute it"));
     default:
         return errno_error(failure.code, cat("execute ", path));
     }
@@ -161,27 +166,44 @@ static std::vector<char*> pointers(const std::vector<std::string>& texts) {
     return out;
 }
 
-Result<RunningCommand> start_command(const guest_link::Start& start) {
-    auto passwd = read_file("/etc/passwd").value_or("");
-    auto environment = full_environment(start.environment, start.uid, passwd);
-    auto path = TRY(find_command(start.command.front(), environment));
-    auto argv = pointers(start.command);
-    auto variables = pointers(environment);
-    Fd in(::open("/dev/null", O_RDONLY | O_CLOEXEC));
-    if (!in) return errno_error("open /dev/null");
-    auto out = TRY(make_pipe());
-    auto err = TRY(make_pipe());
+Result<User> find_user(std::string_view text, const guest_link::Start& start, std::string_view passwd_text) {
+    if (text.empty()) return User{.uid = start.uid, .gid = start.gid};
+    auto parts = split(text, ':');
+    auto number = [](std::string_view part) { return parse_number(part, 0, UINT32_MAX - 1); };
+    auto uid = number(parts[0]);
+    for (auto line : split(passwd_text, '\n')) {
+        auto fields = split(line, ':');
+        if (fields.size() != 7 || fields[uid ? 2 : 0] != parts[0]) continue;
+        auto known = number(fields[2]), group = number(fields[3]);
+        if (!known || !group) continue;
+        if (parts.size() == 1)
+            return User{.uid = static_cast<uint32_t>(*known), .gid = static_cast<uint32_t>(*group)};
+        uid = known;
+    }
+    if (!uid) return error(cat("no user \"", parts[0], "\" in the image's /etc/passwd: say its number"));
+    auto gid = parts.size() == 1 ? uid : parts.size() == 2 ? number(parts[1]) : std::nullopt;
+    if (!gid) return error(cat("user \"", text, "\": use NAME, UID or UID:GID"));
+    return User{.uid = static_cast<uint32_t>(*uid), .gid = static_cast<uint32_t>(*gid)};
+}
+
+Result<pid_t> start_program(const Program& program) {
+    auto name = program.command.front();
+    if (name.contains('/') && !name.starts_with('/')) name = cat(program.folder, "/", name);
+    auto path = TRY(find_command(name, program.environment));
+    auto argv = pointers(program.command);
+    auto variables = pointers(program.environment);
     auto status = TRY(make_pipe());
     ChildPlan plan{.path = path.c_str(),
                    .argv = argv.data(),
                    .environment = variables.data(),
-                   .folder = start.working_directory.c_str(),
-                   .uid = start.uid,
-                   .gid = start.gid,
-                   .in = in.get(),
-                   .out = out.write.get(),
-                   .err = err.write.get(),
-                   .status = status.write.get()};
+                   .folder = program.folder.c_str(),
+                   .uid = program.user.uid,
+                   .gid = program.user.gid,
+                   .in = program.in,
+                   .out = program.out,
+                   .err = program.err,
+                   .status = status.write.get(),
+                   .terminal = program.terminal};
     pid_t pid = ::fork();
     if (pid < 0) return errno_error("fork");
     if (pid == 0) {
@@ -189,8 +211,6 @@ Result<RunningCommand> start_command(const guest_link::Start& start) {
         [[maybe_unused]] auto told = ::write(plan.status, &failure, sizeof failure);
         ::_exit(127);
     }
-    out.write.reset();
-    err.write.reset();
     status.write.reset();
     ChildFailure failure{};
     ssize_t count = 0;
@@ -198,8 +218,24 @@ Result<RunningCommand> start_command(const guest_link::Start& start) {
     }
     if (count == sizeof failure) {
         ::waitpid(pid, nullptr, 0);
-        return explain(failure, path, start);
+        return error(explain(failure, path, program).message); // no ENOENT: the command is there
     }
+    return pid;
+}
+
+Result<RunningCommand> start_command(const guest_link::Start& start) {
+    auto passwd = read_file("/etc/passwd").value_or("");
+    Fd in(::open("/dev/null", O_RDONLY | O_CLOEXEC));
+    if (!in) return errno_error("open /dev/null");
+    auto out = TRY(make_pipe());
+    auto err = TRY(make_pipe());
+    auto pid = TRY(start_program({.command = start.command,
+                                  .environment = full_environment(start.environment, start.uid, passwd),
+                                  .user = {.uid = start.uid, .gid = start.gid},
+                                  .folder = start.working_directory,
+                                  .in = in.get(),
+                                  .out = out.write.get(),
+                                  .err = err.write.get()}));
     TRY(set_nonblocking(out.read.get()));
     TRY(set_nonblocking(err.read.get()));
     return RunningCommand{.pid = pid, .out = std::move(out.read), .err = std::move(err.read)};

@@ -6,6 +6,7 @@
 #include <ctime>
 #include <fcntl.h>
 #include <linux/vm_sockets.h>
+#include <sys/epoll.h>
 #include <sys/mount.h>
 #include <sys/reboot.h>
 #include <sys/resource.h>
@@ -54,6 +55,27 @@ static Result<Fd> vsock_to_host(uint32_t port, int flags) {
 Result<Fd> connect_host(uint32_t port) { return vsock_to_host(port, 0); }
 
 Result<Fd> begin_to_connect_host(uint32_t port) { return vsock_to_host(port, SOCK_NONBLOCK); }
+
+Result<ExecPort> listen_to_host(Loop& loop, uint32_t port, std::function<void(Fd)> adopt) {
+    ExecPort out{.listener = Fd(::socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0))};
+    if (!out.listener) return errno_error("make a vsock socket");
+    int listener = out.listener.get();
+    sockaddr_vm here{};
+    here.svm_family = AF_VSOCK;
+    here.svm_cid = VMADDR_CID_ANY;
+    here.svm_port = port;
+    if (::bind(listener, reinterpret_cast<const sockaddr*>(&here), sizeof here) < 0 ||
+        ::listen(listener, 16) < 0)
+        return errno_error(cat("listen on vsock port ", port));
+    out.watch = TRY(loop.watch(listener, EPOLLIN, [listener, adopt = std::move(adopt)](uint32_t) {
+        sockaddr_vm peer{};
+        socklen_t size = sizeof peer;
+        Fd stream(::accept4(listener, reinterpret_cast<sockaddr*>(&peer), &size, SOCK_CLOEXEC));
+        if (stream && peer.svm_family == AF_VSOCK && peer.svm_cid == VMADDR_CID_HOST)
+            adopt(std::move(stream));
+    }));
+    return out;
+}
 
 // By its magic number; the host has checked the rest of the superblock before it started us.
 static Result<const char*> image_type(const char* device) {

@@ -3,7 +3,7 @@
 // below. Each step says what failed.
 #pragma once
 
-#include "base/fd.h"
+#include "agent_init/exec_server.h"
 #include "guest_link/frames.h"
 
 namespace nullbox::agent_init {
@@ -14,6 +14,8 @@ Result<> mount_devices();
 Result<Fd> connect_host(uint32_t port);
 // The same without waiting: writable once it is connected, or has failed (SO_ERROR).
 Result<Fd> begin_to_connect_host(uint32_t port);
+// Streams that the host, and nobody in the guest, opens to a port of ours.
+Result<ExecPort> listen_to_host(Loop& loop, uint32_t port, std::function<void(Fd)> adopt);
 // The first block device's image (SquashFS or EROFS), with a tmpfs over it, becomes the root.
 Result<> enter_image();
 // /proc, /sys, /dev/pts, /tmp, ... of the new root.

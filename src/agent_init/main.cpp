@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "agent_init/guest.h"
+#include "agent_init/image_defaults.h"
 #include "agent_init/session.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -34,6 +35,7 @@ Result<> serve(Link& link) {
     if (!frame) return error("the host closed the link before Start");
     auto* start = std::get_if<guest_link::Start>(&*frame);
     if (start == nullptr) return {}; // Stop: there is nothing to stop yet
+    TRY(report(link, "start", fill_in_from_root(*start)));
     TRY(report(link, "machine", apply(*start)));
     return run_session(link, *start,
                        {.kill_rest = [] { ::kill(-1, SIGKILL); },
@@ -42,6 +44,10 @@ Result<> serve(Link& link) {
                             [](uint64_t clock_ns) {
                                 if (auto set = set_clock(clock_ns); !set)
                                     (void)write_all(2, cat("agent-init: ", set.error().message, "\n"));
+                            },
+                        .listen_exec =
+                            [](Loop& loop, std::function<void(Fd)> adopt) {
+                                return listen_to_host(loop, guest_link::kExecPort, std::move(adopt));
                             }});
 }
 

@@ -8,6 +8,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "agent_init/health_probe.h"
 #include "agent_init/stream_relay.h"
 #include "base/file.h"
 #include "base/text.h"
@@ -28,7 +29,7 @@ uint64_t uptime_ns() {
     return static_cast<uint64_t>(now.tv_sec) * 1'000'000'000 + static_cast<uint64_t>(now.tv_nsec);
 }
 
-static uint64_t oom_kills() {
+uint64_t oom_kills() {
     auto text = read_file("/proc/vmstat").value_or("");
     for (auto line : split(text, '\n'))
         if (line.starts_with("oom_kill "))
@@ -53,6 +54,7 @@ public:
     Result<> run(const guest_link::Start& start);
 
 private:
+    Result<> offer_exec(const guest_link::Start& start);
     Result<> fail_to_start(std::string_view why);
     Result<> watch_all();
     void read_output(OutputPipe& pipe);
@@ -62,6 +64,7 @@ private:
     void on_link(uint32_t events);
     void balance();
     void on_stop(const guest_link::Stop& stop);
+    void check_health(guest_link::CheckHealth check);
     void reap();
     void on_exit(int status);
     void limit_drain();
@@ -82,6 +85,9 @@ private:
     std::optional<guest_link::Exited> exited_;
     std::optional<Error> failed_;
     std::unique_ptr<StreamRelay> memory_;
+    std::unique_ptr<HealthProbe> health_; // the last one
+    std::unique_ptr<ExecServer> exec_;
+    ExecPort exec_port_; // after the server that it hands streams to
 };
 
 LineSplitter::Emit Session::emit_to(OutputPipe& pipe) {
@@ -159,6 +165,7 @@ void Session::on_link(uint32_t events) {
             if (auto* stop = std::get_if<guest_link::Stop>(&**frame)) on_stop(*stop);
             if (auto* set = std::get_if<guest_link::SetClock>(&**frame); set && options_.set_clock)
                 options_.set_clock(set->clock_ns);
+            if (auto* check = std::get_if<guest_link::CheckHealth>(&**frame)) check_health(std::move(*check));
         }
         if (!*open) return host_gone(error("the host closed the link"));
     }
@@ -175,24 +182,39 @@ void Session::on_stop(const guest_link::Stop& stop) {
     });
 }
 
+void Session::check_health(guest_link::CheckHealth check) {
+    if (exited_) return;
+    health_ = HealthProbe::begin(loop_, std::move(check), [this](guest_link::Health health) {
+        if (exited_) return; // Exited is the last word
+        send(health);
+        balance();
+    });
+}
+
 void Session::reap() {
     signalfd_siginfo info{};
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
     }
     int status = 0;
     for (pid_t pid = 0; (pid = ::waitpid(-1, &status, WNOHANG)) > 0;)
-        if (pid == pid_) on_exit(status);
+        if (pid == pid_)
+            on_exit(status);
+        else if (exec_)
+            exec_->reaped(pid, status);
 }
 
 void Session::on_exit(int status) {
+    // A shell whose child was killed ends with 128 and the signal's number; runtimes do the same.
+    constexpr uint32_t kChildKilled = 128 + SIGKILL;
     bool by_signal = WIFSIGNALED(status);
+    auto value = static_cast<uint32_t>(by_signal ? WTERMSIG(status) : WEXITSTATUS(status));
+    bool killed = value == (by_signal ? uint32_t{SIGKILL} : kChildKilled);
     exited_ =
         guest_link::Exited{.by_signal = by_signal,
-                           .value = static_cast<uint32_t>(by_signal ? WTERMSIG(status) : WEXITSTATUS(status)),
-                           .reason = ""};
-    if (by_signal && WTERMSIG(status) == SIGKILL && !stopping_ && oom_kills() > oom_kills_before_)
-        exited_->reason = "out of memory in the VM: raise max_memory_mb in the manifest";
+                           .value = value,
+                           .out_of_memory = killed && !stopping_ && options_.oom_kills() > oom_kills_before_};
     kill_timer_.drop();
+    if (exec_) exec_->close();
     options_.kill_rest();
     limit_drain();
     maybe_finish();
@@ -204,12 +226,14 @@ void Session::limit_drain() {
         if (!reading_) return limit_drain();
         close_pipe(out_);
         close_pipe(err_);
+        exec_port_ = {};
+        exec_.reset();
         maybe_finish();
     });
 }
 
 void Session::maybe_finish() {
-    if (!exited_ || out_.fd || err_.fd) return;
+    if (!exited_ || out_.fd || err_.fd || (exec_ && !exec_->idle())) return;
     send(*exited_);
     loop_.stop();
 }
@@ -233,13 +257,26 @@ Result<> Session::fail_to_start(std::string_view why) {
     return link_.send(guest_link::Failure{.stage = "start", .message = message});
 }
 
+Result<> Session::offer_exec(const guest_link::Start& start) {
+    if (!options_.listen_exec) return {};
+    exec_ = std::make_unique<ExecServer>(loop_, start, [this](const guest_link::ExecEnded& ended) {
+        send(guest_link::GuestFrame(ended));
+        balance();
+    });
+    exec_->on_idle = [this] { maybe_finish(); };
+    exec_port_ = TRY(options_.listen_exec(loop_, [this](Fd stream) { exec_->adopt(std::move(stream)); }));
+    return {};
+}
+
 Result<> Session::run(const guest_link::Start& start) {
-    oom_kills_before_ = oom_kills();
+    oom_kills_before_ = options_.oom_kills();
     if (start.has_memory && options_.connect_memory) {
         auto relay = StreamRelay::listen(loop_, options_.memory_port, options_.connect_memory);
         if (!relay) return fail_to_start(relay.error().message);
         memory_ = *std::move(relay);
     }
+    // Before the agent runs, which could take the port otherwise.
+    if (auto offered = offer_exec(start); !offered) return fail_to_start(offered.error().message);
     auto command = start_command(start);
     if (!command) return fail_to_start(command.error().message);
     pid_ = command->pid;

@@ -8,10 +8,14 @@
 #include <functional>
 
 #include "agent_init/command.h"
+#include "agent_init/exec_server.h"
 #include "agent_init/line_splitter.h"
 #include "agent_init/link.h"
 
 namespace nullbox::agent_init {
+
+uint64_t uptime_ns(); // the monotonic clock
+uint64_t oom_kills(); // how many processes the kernel has killed for memory
 
 struct SessionOptions {
     // Kills what the command left behind. As PID 1 that is every process there is.
@@ -20,12 +24,13 @@ struct SessionOptions {
     std::function<Result<Fd>()> connect_memory = {};
     // The host's clock was set. Empty: the guest's stays as it is.
     std::function<void(uint64_t clock_ns)> set_clock = {};
+    // Hands over the streams of commands that the host wants run beside the agent's. Empty: there are none.
+    std::function<Result<ExecPort>(Loop& loop, std::function<void(Fd)> adopt)> listen_exec = {};
     uint16_t memory_port = guest_link::kMemoryPort; // on the guest's loopback
+    uint64_t (*oom_kills)() = agent_init::oom_kills;
 };
 
 // From Start to Exited (or Failure) sent. SIGCHLD must be blocked. An error means that the host is gone.
 Result<> run_session(Link& link, const guest_link::Start& start, const SessionOptions& options);
-
-uint64_t uptime_ns(); // the monotonic clock
 
 } // namespace nullbox::agent_init

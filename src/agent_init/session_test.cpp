@@ -2,6 +2,7 @@
 #include "agent_init/session.h"
 
 #include <algorithm>
+#include <atomic>
 #include <csignal>
 #include <gtest/gtest.h>
 #include <sys/prctl.h>
@@ -30,16 +31,16 @@ Start shell(std::string script) {
 // The host's side of one session, which runs in a thread of its own as it would in a guest.
 class HostSide {
 public:
-    explicit HostSide(const Start& start) {
+    explicit HostSide(const Start& start, uint64_t (*oom_kills)() = agent_init::oom_kills) {
         sigset_t child;
         ::sigemptyset(&child);
         ::sigaddset(&child, SIGCHLD);
         ::pthread_sigmask(SIG_BLOCK, &child, nullptr);
         auto pair = *make_socket_pair(SOCK_STREAM);
         host_ = std::move(pair.first);
-        guest_ = std::thread([start, socket = std::move(pair.second)]() mutable {
+        guest_ = std::thread([start, oom_kills, socket = std::move(pair.second)]() mutable {
             Link link(std::move(socket));
-            auto done = run_session(link, start, {.kill_rest = [] {}});
+            auto done = run_session(link, start, {.kill_rest = [] {}, .oom_kills = oom_kills});
             link.finish(5s);
         });
     }
@@ -79,9 +80,8 @@ public:
         ADD_FAILURE() << "the link closed before Exited";
         return {};
     }
-    void stop(uint32_t grace_ms) {
-        EXPECT_TRUE(write_all(host_.get(), *encode(HostFrame(Stop{.grace_ms = grace_ms}))));
-    }
+    void say(const HostFrame& frame) { EXPECT_TRUE(write_all(host_.get(), *encode(frame))); }
+    void stop(uint32_t grace_ms) { say(Stop{.grace_ms = grace_ms}); }
 
 private:
     Fd host_;
@@ -95,13 +95,13 @@ TEST(Session, OutputAndExitCode) {
     auto [lines, exited] = run.to_end();
     std::ranges::sort(lines);
     EXPECT_EQ(lines, (std::vector<std::string>{"err problem", "out hello world", "out unfinished"}));
-    EXPECT_EQ(exited, (Exited{.by_signal = false, .value = 7, .reason = ""}));
+    EXPECT_EQ(exited, (Exited{.by_signal = false, .value = 7}));
 }
 
 TEST(Session, ASignalIsReportedAsOne) {
     HostSide run(shell("kill -SEGV $$"));
     run.expect<Started>();
-    EXPECT_EQ(run.to_end().second, (Exited{.by_signal = true, .value = SIGSEGV, .reason = ""}));
+    EXPECT_EQ(run.to_end().second, (Exited{.by_signal = true, .value = SIGSEGV}));
 }
 
 TEST(Session, AnUnfinishedLineIsShownWhileTheCommandWaits) {
@@ -126,7 +126,41 @@ TEST(Session, StopSendsTermAndThenKill) {
     stubborn.expect<Started>();
     stubborn.expect<Output>();
     stubborn.stop(200);
-    EXPECT_EQ(stubborn.to_end().second, (Exited{.by_signal = true, .value = SIGKILL, .reason = ""}));
+    EXPECT_EQ(stubborn.to_end().second, (Exited{.by_signal = true, .value = SIGKILL}));
+}
+
+TEST(Session, HealthIsLookedAtWhenTheHostAsks) {
+    auto loop = *Loop::make();
+    auto listener = *StreamRelay::listen(*loop, 0, [] { return Result<Fd>(error("unused")); });
+    HostSide run(shell("sleep 60"));
+    run.expect<Started>();
+    run.say(CheckHealth{.number = 3, .port = listener->port(), .timeout_ms = 5000});
+    EXPECT_EQ(run.expect<Health>(), (Health{.number = 3, .good = true, .says = "accepts connections"}));
+    auto port = listener->port();
+    listener.reset();
+    run.say(CheckHealth{.number = 4, .http = true, .port = port, .path = "/", .timeout_ms = 5000});
+    EXPECT_EQ(run.expect<Health>(), (Health{.number = 4, .good = false, .says = "connection refused"}));
+    run.stop(0);
+    run.to_end();
+}
+
+// Every look at the counter finds one more process killed.
+static uint64_t more_each_time() {
+    static std::atomic<uint64_t> kills = 0;
+    return ++kills;
+}
+
+TEST(Session, DeathForWantOfMemoryIsToldFromOthers) {
+    auto end_of = [](const char* script, uint64_t (*kills)()) {
+        HostSide run(shell(script), kills);
+        run.expect<Started>();
+        return run.to_end().second;
+    };
+    EXPECT_TRUE(end_of("kill -KILL $$", more_each_time).out_of_memory);
+    EXPECT_TRUE(end_of("exit 137", more_each_time).out_of_memory) << "a shell whose child was killed";
+    EXPECT_FALSE(end_of("exit 1", more_each_time).out_of_memory) << "it lived on, and ended by itself";
+    EXPECT_FALSE(end_of("kill -TERM $$", more_each_time).out_of_memory);
+    EXPECT_FALSE(end_of("kill -KILL $$", [] { return uint64_t{5}; }).out_of_memory);
 }
 
 TEST(Session, ASlowHostLosesNoLine) {

@@ -45,6 +45,7 @@ Agent::Agent(AgentContext context, CatalogueEntry entry)
                   }}),
       memory_(context_.loop, context_.host.sockets.ctxgraph,
               [this](std::string_view line) { say(LogStream::Cage, line); }),
+      exec_(context_.loop, [this](std::string_view line) { say(LogStream::Cage, line); }),
       grace_(context_.host.limits.stop_grace), last_described_(life_.describe()) {}
 
 Agent::~Agent() {
@@ -66,17 +67,47 @@ void Agent::clock_set() {
     if (session_ && !start_) (void)session_->send(guest_link::SetClock{.clock_ns = wall_clock_ns()});
 }
 
-void Agent::start(std::function<void(Result<>)> done) {
+void Agent::start(std::function<void(Result<>)> done, std::string because) {
     if (life_.state() == State::Stopping)
         return done(error(cat("agent ", entry_.name, " is stopping: try again")));
     adopt_next_entry();
     if (life_.state() == State::Invalid) return done(error(cat("its manifest is wrong: ", life_.failure())));
     start_waiters_.push_back(std::move(done));
-    handle(event::StartRequested{});
+    handle(event::StartRequested{std::move(because)});
 }
 
 void Agent::restart(std::function<void(Result<>)> done) {
     stop([this, done = std::move(done)] { start(done); });
+}
+
+void Agent::pause(std::function<void(Result<>)> done) {
+    if (life_.state() != State::Running && life_.state() != State::Paused)
+        return done(error(
+            cat("agent ", entry_.name, " is ", life_.describe(), ": only one that runs can be paused")));
+    pause_waiters_.push_back(std::move(done));
+    handle(event::PauseRequested{});
+}
+
+Result<> Agent::resume() {
+    if (life_.state() == State::Running) return {};
+    if (life_.state() != State::Paused)
+        return error(cat("agent ", entry_.name, " is ", life_.describe(), ", not paused"));
+    handle(event::ResumeRequested{});
+    return {};
+}
+
+std::optional<Agent::Span> Agent::last_run() const {
+    if (!began_at_) return std::nullopt;
+    return Span{.began = *began_at_, .ended = ended_at_.value_or(Clock::now())};
+}
+
+std::optional<Clock::time_point> Agent::next_try() const {
+    return life_.restart_pending() ? next_try_ : std::nullopt;
+}
+
+std::string Agent::health() const {
+    if (health_) return health_->describe();
+    return !entry_.manifest || entry_.manifest->health_check.empty() ? "none" : "unknown";
 }
 
 void Agent::update(CatalogueEntry entry) {
@@ -110,6 +141,14 @@ void Agent::stop(std::function<void()> done, std::optional<std::chrono::millisec
     handle(event::StopRequested{});
 }
 
+Result<ExecDoor::Opened> Agent::exec(ExecOrder order) {
+    if (life_.state() != State::Running || !vm_)
+        return error(cat("agent ", entry_.name, " is not running: ", life_.describe()));
+    return exec_.open(std::move(order), [this](uint32_t port, Fd stream) {
+        return vm_->connect_guest(port, std::move(stream));
+    });
+}
+
 uint64_t Agent::follow(Follower follower) {
     followers_.emplace(next_follower_, std::move(follower));
     return next_follower_++;
@@ -123,11 +162,37 @@ void Agent::handle(const Event& event) {
     while (!pending_.empty()) {
         auto next = std::move(pending_.front());
         pending_.erase(pending_.begin());
+        auto before = life_.state();
         auto actions = life_.handle(next, Clock::now());
+        note_times(before);
         for (const auto& action : actions) carry_out(action);
     }
     handling_ = false;
     tell_changes();
+}
+
+void Agent::note_times(State before) {
+    auto now = life_.state();
+    bool ran = before == State::Running || before == State::Paused || before == State::Stopping;
+    if (before == State::Starting && now == State::Running) {
+        began_at_ = Clock::now();
+        ended_at_.reset();
+        watch_health();
+    }
+    if (now != State::Running && now != State::Paused) health_.reset();
+    if (ran && !life_.alive() && began_at_ && !ended_at_) ended_at_ = Clock::now();
+}
+
+void Agent::watch_health() {
+    if (entry_.manifest->health_check.empty()) return;
+    health_ = std::make_unique<HealthWatch>(
+        context_.loop, entry_.manifest->health_check.front(),
+        HealthWatch::Hooks{.ask = [this](const guest_link::CheckHealth& check) -> Result<> {
+                               return session_ ? session_->send(check) : error("no link");
+                           },
+                           .changed = [this] { say(LogStream::Cage, cat("health: ", health_->describe())); },
+                           .failing = [this](std::string why) { handle(event::Unhealthy{std::move(why)}); }},
+        context_.host.health);
 }
 
 void Agent::tell_changes() {
@@ -157,11 +222,19 @@ void Agent::carry_out(const Action& action) {
         if (!sent && vm_) vm_->kill();
     } else if (std::holds_alternative<action::KillVm>(action)) {
         if (vm_) vm_->kill();
+    } else if (std::holds_alternative<action::PauseVm>(action)) {
+        if (health_) health_->pause();
+        if (vm_) vm_->pause();
+    } else if (std::holds_alternative<action::ResumeVm>(action)) {
+        if (vm_) vm_->resume();
+        clock_set(); // its clock went on; where it could not, this sets it
+        if (health_) health_->resume();
     } else if (const auto* arm = std::get_if<action::ArmTimer>(&action)) {
         timer_ = context_.loop.after(arm->after, [this] { handle(event::TimedOut{}); });
     } else if (std::holds_alternative<action::CancelTimer>(action)) {
         timer_.drop();
     } else if (const auto* restart = std::get_if<action::RestartAfter>(&action)) {
+        next_try_ = Clock::now() + restart->delay;
         restart_timer_ = context_.loop.after(restart->delay, [this] { handle(event::RestartDue{}); });
     } else {
         restart_timer_.drop();
@@ -191,7 +264,8 @@ Result<> Agent::launch() {
         {.started = [this] { times_.vm_started_ms = since_request_ms(); },
          .connected = [this](uint32_t port, Fd stream) { meet_guest(port, std::move(stream)); },
          .printed = [this](std::string_view line) { say(LogStream::Vm, line); },
-         .gone = [this](std::string reason) { on_gone(std::move(reason)); }}));
+         .gone = [this](EndCause cause) { on_gone(std::move(cause)); },
+         .paused = [this] { handle(event::VmPaused{}); }}));
     times_.vm_spawned_ms = since_request_ms();
     return {};
 }
@@ -224,19 +298,26 @@ GuestEvents Agent::guest_events() {
                     handle(event::CommandStarted{});
                 },
             .output = [this](const guest_link::Output& output) { on_output(output); },
+            .health =
+                [this](const guest_link::Health& health) {
+                    if (health_) health_->on_answer(health);
+                },
             .exited =
                 [this](const guest_link::Exited& exited) {
                     handle(event::CommandEnded{{.by_signal = exited.by_signal,
                                                 .value = exited.value,
-                                                .reason = printable(exited.reason)}});
+                                                .out_of_memory = exited.out_of_memory,
+                                                .reason = exited.out_of_memory ? out_of_memory() : ""}});
                 },
             .failed =
                 [this](const guest_link::Failure& failure) {
+                    bool command = failure.stage == "start";
                     handle(event::GuestFailed{
-                        printable(failure.stage == "start"
-                                      ? failure.message
-                                      : cat("guest set-up, ", failure.stage, ": ", failure.message))});
+                        printable(command ? failure.message
+                                          : cat("guest set-up, ", failure.stage, ": ", failure.message)),
+                        command ? EndReason::CannotStart : EndReason::GuestFailed});
                 },
+            .exec_ended = [this](const guest_link::ExecEnded& ended) { exec_.ended(ended); },
             .nonsense = [this](std::string message) { handle(event::GuestFailed{std::move(message)}); },
             .closed = [this] { handle(event::LinkClosed{}); }};
 }
@@ -247,17 +328,24 @@ void Agent::on_output(const guest_link::Output& output) {
         output.partial);
 }
 
-void Agent::on_gone(std::string reason) {
+std::string Agent::out_of_memory() const {
+    return cat("out of memory in the guest: max_memory_mb = ", entry_.manifest->max_memory_mb);
+}
+
+void Agent::on_gone(EndCause cause) {
+    last_cpu_time_ = vm_->cpu_time();
     // What the guest said before it went counts, and may still be in the socket.
     if (session_) session_->drain();
     session_.reset();
     give_back();
     auto gone = std::move(vm_); // it is calling us; it goes when we return
-    handle(event::VmGone{std::move(reason)});
+    if (cause.reason == EndReason::GuestOutOfMemory) cause.text = cat(out_of_memory(), " (", cause.text, ")");
+    handle(event::VmGone{std::move(cause.text), cause.reason});
 }
 
 void Agent::give_back() {
     memory_.close_all();
+    exec_.close_all();
     needs_.release();
     address_.clear();
     if (start_) wipe(*start_);
@@ -267,11 +355,17 @@ void Agent::give_back() {
 void Agent::answer_waiters() {
     bool waits = life_.state() == State::Waiting && !life_.waits_for().empty();
     if (life_.state() != State::Starting && (life_.state() != State::Waiting || waits)) {
-        bool ran = waits || life_.state() == State::Running || life_.state() == State::Exited;
+        bool ran = waits || life_.state() == State::Running || life_.state() == State::Paused ||
+                   life_.state() == State::Exited;
         for (auto& done : std::exchange(start_waiters_, {}))
             done(ran ? Result<>()
                      : Result<>(error(life_.failure().empty() ? life_.describe() : life_.failure())));
     }
+    if (life_.state() != State::Paused || life_.vm_paused())
+        for (auto& done : std::exchange(pause_waiters_, {}))
+            done(life_.vm_paused() && life_.state() == State::Paused
+                     ? Result<>()
+                     : Result<>(error(cat("it was not paused: it is ", life_.describe()))));
     if (!life_.alive())
         for (auto& done : std::exchange(stop_waiters_, {})) done();
 }

@@ -5,7 +5,9 @@
 #include <map>
 
 #include "cage/console_copy.h"
+#include "cage/exec_door.h"
 #include "cage/guest_session.h"
+#include "cage/health_watch.h"
 #include "cage/launch_plan.h"
 #include "cage/log_ring.h"
 #include "cage/memory_door.h"
@@ -42,6 +44,16 @@ public:
     const StartTimes& start_times() const { return times_; }
     pid_t vm_pid() const { return vm_ ? vm_->pid() : 0; }
     uint64_t vm_memory_bytes() const { return vm_ ? vm_->memory_bytes() : 0; }
+    // Processor time of its VM: the one that runs, or the last.
+    std::chrono::microseconds cpu_time() const { return vm_ ? vm_->cpu_time() : last_cpu_time_; }
+    // When its command began, in its last run; and until when it ran. Nothing: it has not run yet.
+    struct Span {
+        Clock::time_point began, ended; // ended: now, if it runs
+    };
+    std::optional<Span> last_run() const;
+    std::optional<Clock::time_point> next_try() const; // of a restart that is pending
+    // "none" (it has no health check), "unknown", "healthy", "failing (2 of 3): connection refused".
+    std::string health() const;
     uint64_t promised_bytes() const;
     uint32_t number() const { return context_.number; }
     // Its manifest or its files are others than those it runs with; it gets them at its next start.
@@ -61,12 +73,22 @@ public:
 
     // done is called once: when the command runs, when it has to wait for something (life().waits_for()), or
     // with why it does not start.
-    void start(std::function<void(Result<>)> done);
+    // because: why it starts although nobody asked for it.
+    void start(std::function<void(Result<>)> done, std::string because = {});
     // done is called once, when nothing of the agent is left. grace: TERM to KILL; the life cycle's unless
     // given.
     void stop(std::function<void()> done, std::optional<std::chrono::milliseconds> grace = std::nullopt);
 
     void restart(std::function<void(Result<>)> done);
+
+    // done is called once: when its vCPUs stand still, or with why they do not. Only what runs can be paused;
+    // a pause of what is paused, and a resume of what runs, are no errors.
+    void pause(std::function<void(Result<>)> done);
+    Result<> resume();
+
+    // A command or a copy in it, for an operator.
+    Result<ExecDoor::Opened> exec(ExecOrder order);
+    bool exec_full() const { return exec_.full(); }
 
     using Follower = std::function<void(const LogLine&)>;
     uint64_t follow(Follower follower); // a number for unfollow
@@ -83,7 +105,10 @@ private:
     void meet_guest(uint32_t port, Fd stream);
     GuestEvents guest_events();
     void on_output(const guest_link::Output& output);
-    void on_gone(std::string reason);
+    void on_gone(EndCause cause);
+    void note_times(State before);
+    std::string out_of_memory() const;
+    void watch_health();
     void answer_waiters();
     void say(LogStream stream, std::string_view text, bool partial = false);
     int64_t since_request_ms() const;
@@ -96,6 +121,7 @@ private:
     StartTimes times_;
     Needs needs_;
     MemoryDoor memory_;
+    ExecDoor exec_;
     std::optional<CatalogueEntry> next_entry_;
     std::optional<Granted> granted_;         // between ready and launch
     std::optional<guest_link::Start> start_; // between launch and the guest's hello
@@ -104,11 +130,14 @@ private:
     std::chrono::milliseconds grace_{0};
     std::unique_ptr<VmProcess> vm_;
     std::unique_ptr<GuestSession> session_; // at most one a VM: the first to connect
+    std::unique_ptr<HealthWatch> health_;   // while it runs or is paused, if its manifest has a check
+    std::optional<Clock::time_point> began_at_, ended_at_, next_try_; // see last_run() and next_try()
+    std::chrono::microseconds last_cpu_time_{};
     Watch timer_, restart_timer_;
     std::vector<Event> pending_; // events raised while one is handled
     bool handling_ = false;
     std::string last_described_;
-    std::vector<std::function<void(Result<>)>> start_waiters_;
+    std::vector<std::function<void(Result<>)>> start_waiters_, pause_waiters_;
     std::vector<std::function<void()>> stop_waiters_;
     std::map<uint64_t, Follower> followers_;
     uint64_t next_follower_ = 1;

@@ -7,6 +7,8 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -28,6 +30,7 @@ protected:
         // A SquashFS superblock that says how long the file is.
         std::string image(kImageBytes, '\0');
         image.replace(0, 4, "hsqs");
+        image[20] = 6; // zstd
         image[28] = 4;
         image[40] = static_cast<char>(kImageBytes & 0xff);
         image[41] = static_cast<char>(kImageBytes >> 8);
@@ -56,6 +59,7 @@ protected:
         manifest.command = {"sh", "-c", std::move(script)};
         manifest.environment = {{"PATH", "/usr/bin:/bin"}, {"WHO", "world"}};
         manifest.uid = manifest.gid = ::getuid();
+        manifest.has_user = true;
         manifest.restart = restart;
         manifest.max_memory_mb = 64;
         CatalogueEntry entry{.name = "t", .manifest_path = "/agent/t.toml", .manifest = manifest};
@@ -80,6 +84,12 @@ protected:
     std::string start() {
         std::optional<Result<>> answer;
         agent_->start([&](Result<> done) { answer = std::move(done); });
+        EXPECT_TRUE(until([&] { return answer.has_value(); }));
+        return !answer ? "no answer" : *answer ? "ok" : answer->error().message;
+    }
+    std::string pause() {
+        std::optional<Result<>> answer;
+        agent_->pause([&](Result<> done) { answer = std::move(done); });
         EXPECT_TRUE(until([&] { return answer.has_value(); }));
         return !answer ? "no answer" : *answer ? "ok" : answer->error().message;
     }
@@ -122,6 +132,33 @@ TEST_F(AgentTest, StartAnswersWhyTheCommandDoesNotStart) {
     const_cast<CatalogueEntry&>(agent_->entry()).manifest->command = {"no-such"};
     EXPECT_EQ(start(), "cannot start: command not found: no-such (PATH /usr/bin:/bin)");
     EXPECT_EQ(end(), "failed: cannot start: command not found: no-such (PATH /usr/bin:/bin)");
+}
+
+TEST_F(AgentTest, NoCommandAnywhereIsSaid) {
+    agent("");
+    auto& manifest = *const_cast<CatalogueEntry&>(agent_->entry()).manifest;
+    manifest.command.clear();
+    constexpr std::string_view kWhy = "the manifest has no command, and the image names none";
+    EXPECT_EQ(start(), kWhy);
+    EXPECT_EQ(end(), cat("failed: ", kWhy));
+}
+
+TEST_F(AgentTest, WithSharedFoldersTheUserIsNeverTheImages) {
+    agent("id -u");
+    auto& manifest = *const_cast<CatalogueEntry&>(agent_->entry()).manifest;
+    manifest.has_user = false;
+    auto plan = [&] {
+        auto made = plan_launch(agent_->entry(), host_, {}, {});
+        EXPECT_TRUE(made) << made.error().message;
+        return made ? made->start : guest_link::Start{};
+    };
+    EXPECT_EQ(plan().uid, guest_link::kImageDecides);
+    EXPECT_EQ(plan().gid, guest_link::kImageDecides);
+    manifest.has_group = true;
+    EXPECT_EQ(plan().gid, manifest.gid);
+    manifest.read_paths = {"/data/in"};
+    EXPECT_EQ(plan().uid, manifest.uid);
+    EXPECT_EQ(plan().working_directory, "");
 }
 
 TEST_F(AgentTest, GuestIsToldWhenTheClockIsSet) {
@@ -187,12 +224,24 @@ TEST_F(AgentTest, MisbehavingVmsFailWithAReasonAndLeaveNothing) {
         {"link-nonsense", "failed: nonsense on the guest's link: frame of 1094795585 bytes, at most 65536"},
         {"output-before-start", "failed: nonsense on the guest's link: a frame out of order"},
         {"panic", "failed: the guest was stopped: kernel panic?[2J"},
+        {"host-failure", "failed: KVM cannot run the vCPU"},
+        {"out-of-memory", "failed: out of memory in the guest: max_memory_mb = 64 (the guest was stopped: "
+                          "Kernel panic - not syncing: System is deadlocked on memory)"},
     };
+    const std::map<std::string, EndReason> reasons{{"die", EndReason::VmEnded},
+                                                   {"hang", EndReason::StartTimeout},
+                                                   {"channel-nonsense", EndReason::VmEnded},
+                                                   {"link-nonsense", EndReason::GuestFailed},
+                                                   {"output-before-start", EndReason::GuestFailed},
+                                                   {"panic", EndReason::GuestPanic},
+                                                   {"host-failure", EndReason::HostFailure},
+                                                   {"out-of-memory", EndReason::GuestOutOfMemory}};
     for (const auto& [kind, expected] : kinds) {
         vm(kind);
         agent("echo never");
         EXPECT_NE(start(), "ok") << kind;
         EXPECT_EQ(end(), expected) << kind;
+        EXPECT_EQ(agent_->life().last_end()->reason, reasons.at(kind)) << kind;
         EXPECT_TRUE(lines(LogStream::Stdout).empty()) << kind;
         EXPECT_EQ(agent_->vm_pid(), 0) << kind;
     }
@@ -220,6 +269,101 @@ TEST_F(AgentTest, RestartsOnFailureUntilStopped) {
     EXPECT_TRUE(until([&] { return !agent_->life().alive(); }));
     EXPECT_FALSE(agent_->life().restart_pending());
     EXPECT_FALSE(until([&] { return agent_->life().alive(); }, 300ms));
+}
+
+TEST_F(AgentTest, PausesResumesAndStopsWhilePaused) {
+    agent("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done");
+    EXPECT_EQ(pause(), "agent t is stopped: only one that runs can be paused");
+    EXPECT_EQ(start(), "ok");
+    ASSERT_TRUE(until([&] { return lines(LogStream::Stdout).size() == 1; }));
+    EXPECT_EQ(pause(), "ok");
+    EXPECT_EQ(agent_->life().describe(), "paused");
+    EXPECT_EQ(pause(), "ok") << "it is";
+    EXPECT_EQ(start(), "ok") << "it is left alone";
+    EXPECT_EQ(agent_->life().state(), State::Paused);
+    EXPECT_TRUE(agent_->resume());
+    EXPECT_EQ(agent_->life().describe(), "running");
+    EXPECT_TRUE(agent_->resume()) << "it does";
+    EXPECT_EQ(pause(), "ok");
+    agent_->stop([] {});
+    EXPECT_EQ(end(), "stopped");
+    auto vm = lines(LogStream::Vm);
+    std::erase_if(vm, [](const auto& line) { return line.starts_with("clock"); });
+    EXPECT_EQ(vm,
+              (std::vector<std::string>{"kernel: booting", "pause 1", "resume 1", "pause 2", "resume 2"}));
+    EXPECT_EQ(lines(LogStream::Stdout), (std::vector<std::string>{"up", "bye"}));
+    EXPECT_EQ(agent_->resume().error().message, "agent t is stopped, not paused");
+    ASSERT_TRUE(agent_->last_run());
+    auto ended = agent_->last_run()->ended;
+    EXPECT_EQ(agent_->last_run()->ended, ended) << "its time stands still now";
+}
+
+TEST_F(AgentTest, AVmThatDoesNotPauseIsEnded) {
+    vm("deaf");
+    host_.limits.pause_timeout = 100ms;
+    agent("sleep 60");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_EQ(pause(), "it was not paused: it is failed: its VM did not pause within 0 s");
+    EXPECT_EQ(agent_->vm_pid(), 0);
+    EXPECT_EQ(agent_->life().last_end()->reason, EndReason::VmFault);
+}
+
+TEST_F(AgentTest, AnIllAgentIsStartedAgainWithTheReason) {
+    manifest_.health_check = {{.kind = "tcp", .port = 1, .interval = 20ms, .failures = 3, .grace = 2s}};
+    agent("trap 'echo bye; exit 0' TERM; echo up; while :; do sleep 0.05; done",
+          manifest::RestartPolicy::OnFailure);
+    EXPECT_EQ(agent_->health(), "unknown");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_TRUE(until([&] { return agent_->life().restarts() == 1; }));
+    const auto& last = agent_->life().last_end();
+    ASSERT_TRUE(last);
+    EXPECT_EQ(last->reason, EndReason::Health);
+    EXPECT_EQ(last->text, "health: connection to 127.0.0.1:1: connection refused, 3 times in a row");
+    auto said = lines(LogStream::Cage);
+    EXPECT_TRUE(std::ranges::contains(said, "health: failing (2 of 3): connection refused"));
+    EXPECT_EQ(lines(LogStream::Stdout).at(1), "bye") << "it is asked to end first";
+    bool stopped = false;
+    agent_->stop([&] { stopped = true; });
+    EXPECT_TRUE(until([&] { return stopped; }));
+    EXPECT_EQ(agent_->life().last_end()->reason, EndReason::Stopped);
+}
+
+TEST_F(AgentTest, AHealthyAgentIsLeftAloneAndAPausedOneIsNotAsked) {
+    Fd listener(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t size = sizeof address;
+    ASSERT_EQ(::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size), 0);
+    ASSERT_EQ(::listen(listener.get(), 64), 0);
+    ASSERT_EQ(::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size), 0);
+    manifest_.health_check = {
+        {.kind = "tcp", .port = ntohs(address.sin_port), .interval = 20ms, .failures = 2, .grace = 0ms}};
+    agent("sleep 60");
+    EXPECT_EQ(start(), "ok");
+    EXPECT_TRUE(until([&] { return agent_->health() == "healthy"; }));
+    EXPECT_EQ(pause(), "ok");
+    listener.reset();
+    EXPECT_FALSE(until([&] { return agent_->health() != "healthy"; }, 300ms));
+    EXPECT_EQ(agent_->life().state(), State::Paused);
+    EXPECT_TRUE(agent_->resume());
+    EXPECT_EQ(end(), "failed: health: connection to 127.0.0.1:" + std::to_string(ntohs(address.sin_port)) +
+                         ": connection refused, 2 times in a row");
+}
+
+TEST_F(AgentTest, WhenItRanIsKnownDuringAndAfterIt) {
+    agent("sleep 0.2; exit 1", manifest::RestartPolicy::OnFailure);
+    EXPECT_FALSE(agent_->last_run());
+    EXPECT_EQ(start(), "ok");
+    EXPECT_TRUE(until([&] { return agent_->life().restart_pending(); }));
+    ASSERT_TRUE(agent_->next_try());
+    auto run = *agent_->last_run();
+    EXPECT_GE(run.ended - run.began, 150ms);
+    EXPECT_LE(run.ended, Clock::now());
+    EXPECT_TRUE(until([&] { return agent_->life().restarts() == 1; }));
+    agent_->stop([] {});
+    EXPECT_TRUE(until([&] { return !agent_->life().alive(); }));
+    EXPECT_FALSE(agent_->next_try());
 }
 
 TEST_F(AgentTest, AFloodIsSlowedDownAndArrivesWhole) {
@@ -410,6 +554,38 @@ TEST_F(AgentTest, AnAgentThatIsDroppedTakesItsVmWithIt) {
         ::usleep(10'000);
     }
     EXPECT_TRUE(ended);
+}
+
+TEST_F(AgentTest, ACommandBesideTheAgentIsRunAndWrittenDown) {
+    agent("sleep 60");
+    ExecOrder order{.operator_name = "alice",
+                    .what = guest_link::ExecRequest{.command = {"sh", "-c", "echo hello $WHO; exit 4"}}};
+    auto early = agent_->exec(order);
+    ASSERT_FALSE(early);
+    EXPECT_EQ(early.error().message, "agent t is not running: stopped");
+    EXPECT_EQ(start(), "ok");
+    auto opened = agent_->exec(order);
+    ASSERT_TRUE(opened) << opened.error().message;
+    guest_link::ExecGuestFrameReader reader;
+    std::string out;
+    std::optional<guest_link::Ended> ended;
+    EXPECT_TRUE(until([&] {
+        std::byte bytes[4096];
+        ssize_t count = ::read(opened->stream.get(), bytes, sizeof bytes);
+        if (count > 0) reader.feed(std::span(bytes).first(static_cast<size_t>(count)));
+        while (auto frame = *reader.next()) {
+            if (const auto* output = std::get_if<guest_link::ExecOutput>(&*frame)) out += output->bytes;
+            if (const auto* end = std::get_if<guest_link::Ended>(&*frame)) ended = *end;
+        }
+        return ended.has_value() && lines(LogStream::Cage).size() == 4;
+    }));
+    EXPECT_EQ(out, "hello world\n");
+    EXPECT_EQ(ended, (guest_link::Ended{.by_signal = false, .value = 4}));
+    auto said = lines(LogStream::Cage);
+    ASSERT_EQ(said.size(), 4U);
+    EXPECT_EQ(said[2], "exec 1 by alice: sh -c 'echo hello $WHO; exit 4'");
+    EXPECT_TRUE(said[3].starts_with("exec 1 by alice: exited 4 after ")) << said[3];
+    EXPECT_EQ(agent_->life().state(), State::Running); // the agent itself goes on
 }
 
 } // namespace

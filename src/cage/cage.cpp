@@ -64,10 +64,12 @@ Cage::Cage(Loop& loop, HostSetup host, std::vector<std::string> agent_folders)
                                                                            for (const auto& agent : agents_)
                                                                                agent->try_again();
                                                                        }),
-      egress_(loop, host_.sockets.egress, [this] {
-          for (const auto& agent : agents_)
-              agent->network_lost("egress ended, and the agent's network with it");
-      }) {}
+      egress_(loop, host_.sockets.egress,
+              [this] {
+                  for (const auto& agent : agents_)
+                      agent->network_lost("egress ended, and the agent's network with it");
+              }),
+      survivors_(host_.survivors_file) {}
 
 Result<std::unique_ptr<Cage>> Cage::make(Loop& loop, HostSetup host,
                                          const std::vector<std::string>& agent_folders) {
@@ -84,9 +86,18 @@ Result<std::unique_ptr<Cage>> Cage::make(Loop& loop, HostSetup host,
     return cage;
 }
 
+void Cage::on_change() {
+    notify_status(status_line());
+    if (!begun_) return; // what an earlier cage left still counts
+    std::vector<std::string> wanted;
+    for (const auto& agent : agents_)
+        if (agent->life().wanted()) wanted.push_back(agent->entry().name);
+    survivors_.keep(wanted);
+}
+
 void Cage::read_agents() {
     for (auto& entry : read_catalogue(agent_folders_)) add(std::move(entry));
-    notify_status(status_line());
+    on_change();
 }
 
 // The lowest number that is free: a VM's uid and CID follow from it.
@@ -99,7 +110,7 @@ void Cage::add(CatalogueEntry entry) {
                          .host = host_,
                          .number = number,
                          .promised_bytes = [this] { return promised_bytes(); },
-                         .changed = [this] { notify_status(status_line()); },
+                         .changed = [this] { on_change(); },
                          .vault = vault_,
                          .egress = egress_};
     agents_.push_back(std::make_unique<Agent>(std::move(context), std::move(entry)));
@@ -131,7 +142,7 @@ Cage::Reloaded Cage::reload() {
             agent->update(std::move(entry));
         }
     }
-    notify_status(status_line());
+    on_change();
     return result;
 }
 
@@ -152,7 +163,7 @@ void Cage::drop_when_idle(const std::string& name, std::function<void()> done) {
         auto gone = name;
         leaving_.erase(gone);
         std::erase_if(agents_, [&](const auto& one) { return one->entry().name == gone; });
-        notify_status(status_line());
+        on_change();
         finished();
     });
 }
@@ -200,15 +211,21 @@ void Cage::start_at_boot(std::chrono::milliseconds patience) {
         boot_ = loop_.after(kLook, [this, left = patience - kLook] { start_at_boot(left); });
         return;
     }
+    begun_ = true;
+    const auto& left = survivors_.left();
     for (const auto& agent : agents_) {
         const auto& manifest = agent->entry().manifest;
-        if (manifest && manifest->start_at_boot)
-            agent->start([](const Result<>&) {}); // its log says how it went
+        bool wanted =
+            left ? std::ranges::contains(*left, agent->entry().name) : manifest && manifest->start_at_boot;
+        if (wanted) // its log says how it went
+            agent->start([](const Result<>&) {}, left ? "cage ended unexpectedly, and the VM with it" : "");
     }
+    on_change();
 }
 
 void Cage::stop_all(std::chrono::milliseconds grace, std::function<void()> done) {
     boot_.drop();
+    survivors_.forget();
     auto left = std::make_shared<size_t>(agents_.size() + 1);
     auto one_less = [left, done = std::move(done)] {
         if (--*left == 0) done();

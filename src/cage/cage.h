@@ -7,6 +7,8 @@
 
 #include "cage/agent.h"
 #include "cage/clock_watch.h"
+#include "cage/images.h"
+#include "cage/survivors.h"
 
 namespace nullbox::cage {
 
@@ -34,9 +36,13 @@ public:
 
     Agent* find(std::string_view name);
     Uploads& uploads() { return *uploads_; }
+    ImageFolders image_folders() const {
+        return {.all = host_.image_folders, .own = host_.uploads.image_folder};
+    }
     const std::vector<std::unique_ptr<Agent>>& agents() const { return agents_; }
     // Waits for the other services to listen, so that guests do not take the processors from them; for so
-    // long at most. What an agent needs of them, it waits for by itself.
+    // long at most. What an agent needs of them, it waits for by itself. After a crash of an earlier cage it
+    // is not the machine's boot: what was wanted then starts, and nothing else.
     void start_at_boot(std::chrono::milliseconds patience = {});
     // Stops every agent; done is called once nothing of any is left, or after the limit.
     void stop_all(std::chrono::milliseconds grace, std::function<void()> done);
@@ -45,6 +51,7 @@ public:
 private:
     Cage(Loop& loop, HostSetup host, std::vector<std::string> agent_folders);
     uint64_t promised_bytes() const;
+    void on_change();
     void add(CatalogueEntry entry);
     void retire(const std::string& name, std::function<void()> done);
     bool others_listen() const;
@@ -57,6 +64,8 @@ private:
     VaultWatch vault_;
     EgressWatch egress_;
     std::optional<ClockWatch> clock_;
+    Survivors survivors_;
+    bool begun_ = false;                   // start_at_boot() is done
     Watch boot_;                           // until the other services listen
     std::map<std::string, Watch> leaving_; // agents without a manifest that are not gone yet
     std::vector<std::unique_ptr<Agent>> agents_;

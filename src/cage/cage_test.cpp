@@ -47,6 +47,43 @@ TEST_F(CageTest, StartsWhatIsToStartAtBootAndSaysHowItWent) {
     EXPECT_TRUE(stopped);
 }
 
+TEST_F(CageTest, AfterACrashStartsWhatWasWantedAndNothingElse) {
+    put("automatic", "");
+    put("manual", "start = \"manual\"\n[capabilities.network]\nallow = [\"example.org\"]\n");
+    HostSetup host{.image_folders = {folder_}, .survivors_file = folder_ + "/wanted"};
+    host.sockets = {.egress = folder_ + "/e", .warden = folder_ + "/w", .ctxgraph = folder_ + "/c"};
+    auto begin = [&] {
+        auto cage = *Cage::make(*loop_, host, {folder_});
+        cage->read_agents();
+        cage->start_at_boot();
+        return cage;
+    };
+    auto first = begin();
+    EXPECT_TRUE(first->status_line().contains("manual stopped"));
+    first->find("manual")->start([](const Result<>&) {}); // waits for egress, which is not there
+    EXPECT_EQ(*read_file(host.survivors_file), "\nmanual\n") << "automatic has failed, for good";
+    first.reset(); // without stop_all: a crash
+
+    auto second = begin();
+    EXPECT_TRUE(second->status_line().contains("automatic stopped, manual waits for the network"))
+        << second->status_line();
+    EXPECT_EQ(second->find("manual")->life().lost(), "cage ended unexpectedly, and the VM with it");
+    second->find("manual")->stop([] {});
+    second.reset();
+
+    auto third = begin();
+    EXPECT_TRUE(third->status_line().contains("manual stopped")) << "a stop is never undone";
+    third->find("manual")->start([](const Result<>&) {});
+    bool stopped = false;
+    third->stop_all(std::chrono::milliseconds(100), [&] { stopped = true; });
+    EXPECT_TRUE(stopped);
+    third.reset();
+
+    auto fourth = begin();
+    EXPECT_TRUE(fourth->status_line().contains("automatic failed")) << "after an end in order it is a boot";
+    EXPECT_TRUE(fourth->status_line().contains("manual stopped"));
+}
+
 TEST_F(CageTest, AtBootTheOthersComeFirst) {
     put("automatic", "");
     HostSetup host{.image_folders = {folder_}};

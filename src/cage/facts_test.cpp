@@ -17,6 +17,7 @@ void put(std::vector<std::byte>& out, size_t offset, T value) {
 std::vector<std::byte> squashfs(uint64_t bytes_used) {
     std::vector<std::byte> head(kImageHeadBytes);
     put(head, 0, uint32_t{0x73717368});
+    put(head, 20, uint16_t{6}); // zstd
     put(head, 28, uint16_t{4});
     put(head, 40, bytes_used);
     return head;
@@ -50,6 +51,11 @@ TEST(ImageCheck, NonsenseAndShortFiles) {
     EXPECT_TRUE(complaint(head, 8192).starts_with("neither SquashFS nor EROFS"));
     auto cut = squashfs(5000);
     EXPECT_EQ(complaint(std::span(cut).first(10), 10), "SquashFS version 0, must be 4");
+    auto packed = squashfs(5000);
+    put(packed, 20, uint16_t{1});
+    EXPECT_EQ(
+        complaint(packed, 8192),
+        "SquashFS compressed with gzip, the guest's kernel reads zstd: make it with mksquashfs -comp zstd");
     auto odd = erofs(2);
     put(odd, 1024 + 12, uint8_t{77});
     EXPECT_EQ(complaint(odd, 8192), "EROFS with blocks of 2^77 bytes");

@@ -116,6 +116,12 @@ void GuestSession::handle(const GuestFrame& frame) {
     }
     if (const auto* output = std::get_if<Output>(&frame); output && stage_ == Stage::Output)
         return events_.output(*output);
+    if (const auto* health = std::get_if<Health>(&frame); health && stage_ == Stage::Output)
+        return events_.health(*health);
+    if (const auto* ended = std::get_if<ExecEnded>(&frame); ended && stage_ == Stage::Output) {
+        if (events_.exec_ended) events_.exec_ended(*ended);
+        return;
+    }
     if (const auto* exited = std::get_if<Exited>(&frame); exited && stage_ == Stage::Output) {
         finish();
         return events_.exited(*exited);

@@ -15,10 +15,12 @@ struct GuestEvents {
     std::function<void(const guest_link::Hello&)> hello; // answer with Start
     std::function<void(const guest_link::Started&)> started;
     std::function<void(const guest_link::Output&)> output;
+    std::function<void(const guest_link::Health&)> health;  // answers, and what a guest makes up
     std::function<void(const guest_link::Exited&)> exited;  // the last
     std::function<void(const guest_link::Failure&)> failed; // the last
-    std::function<void(std::string message)> nonsense;      // the last
-    std::function<void()> closed;                           // with no last word before it
+    std::function<void(const guest_link::ExecEnded&)> exec_ended = {};
+    std::function<void(std::string message)> nonsense; // the last
+    std::function<void()> closed;                      // with no last word before it
 };
 
 class GuestSession {

@@ -28,6 +28,7 @@ struct Guest {
             {.hello = [this](const Hello&) { heard.emplace_back("hello"); },
              .started = [this](const Started&) { heard.emplace_back("started"); },
              .output = [this](const Output& output) { heard.push_back("output " + output.text); },
+             .health = [this](const Health& health) { heard.push_back("health " + health.says); },
              .exited = [this](const Exited& exited) { heard.push_back(cat("exited ", exited.value)); },
              .failed = [this](const Failure& failure) { heard.push_back("failed " + failure.message); },
              .nonsense = [this](const std::string& message) { heard.push_back(message); },
@@ -49,9 +50,10 @@ TEST(GuestSession, TheOrderOfARun) {
     guest.say(Hello{})
         .say(Started{})
         .say(Output{.text = "a"})
+        .say(Health{.says = "b"})
         .say(Exited{.value = 4})
         .say(Output{.text = "late"});
-    EXPECT_EQ(guest.after(), (Guest::Heard{"hello", "started", "output a", "exited 4"}));
+    EXPECT_EQ(guest.after(), (Guest::Heard{"hello", "started", "output a", "health b", "exited 4"}));
     char byte = 0;
     EXPECT_EQ(::recv(guest.socket.get(), &byte, 1, MSG_DONTWAIT), 0)
         << "the host closes after the last frame";

@@ -1,10 +1,15 @@
 #include "cage/interface.h"
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <chrono>
 #include <span>
 
 #include "base/text.h"
+#include "cage/agent_status.h"
+#include "cage/images.h"
+#include "cage/interface_methods.h"
 #include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
 #include "manifest/forms.h"
@@ -22,55 +27,6 @@ constexpr int64_t kMaxGraceMs = 60'000;
 // Lines go out in answers of this many bytes of text, well below what a connection may have unread.
 constexpr size_t kLogBatchBytes = size_t{128} << 10;
 
-static json::value number_or_null(int64_t value) {
-    return value < 0 ? json::value(nullptr) : json::value(value);
-}
-
-static json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value(nullptr) : json::value(text);
-}
-
-static json::object summary(const Agent& agent) {
-    const auto& manifest = agent.entry().manifest;
-    return {{"name", agent.entry().name},
-            {"state", state_name(agent.life().state())},
-            {"describe", printable(agent.life().describe())},
-            {"image", manifest ? manifest->image : ""},
-            {"version", manifest ? manifest->version : ""}};
-}
-
-static json::object status(const Agent& agent) {
-    auto answer = summary(agent);
-    const auto& manifest = agent.entry().manifest;
-    const auto& end = agent.life().command_end();
-    const auto& times = agent.start_times();
-    bool exited = end && agent.life().state() == State::Exited;
-    const auto* next = agent.next_entry();
-    answer["manifest"] = agent.entry().manifest_path;
-    answer["diagnostics"] = next ? next->diagnostics : agent.entry().diagnostics;
-    answer["changed"] = next != nullptr;
-    answer["waits_for"] = text_or_null(printable(agent.life().waits_for()));
-    answer["started_anew_because"] = text_or_null(printable(agent.life().lost()));
-    answer["address"] = text_or_null(agent.address());
-    answer["max_memory_mb"] = manifest ? manifest->max_memory_mb : 0;
-    answer["max_cpu_percent"] = manifest ? manifest->max_cpu_percent : 0;
-    answer["exit_code"] = number_or_null(exited && !end->by_signal ? int64_t{end->value} : -1);
-    answer["exit_signal"] = number_or_null(exited && end->by_signal ? int64_t{end->value} : -1);
-    answer["restarts"] = agent.life().restarts();
-    answer["vm_pid"] = number_or_null(agent.vm_pid() > 0 ? agent.vm_pid() : -1);
-    answer["vm_memory_bytes"] =
-        number_or_null(agent.vm_pid() > 0 ? static_cast<int64_t>(agent.vm_memory_bytes()) : -1);
-    answer["start_to_first_output_ms"] = number_or_null(times.first_output_ms);
-    answer["start_times_ms"] = json::object{{"vm_spawned", number_or_null(times.vm_spawned_ms)},
-                                            {"vm_started", number_or_null(times.vm_started_ms)},
-                                            {"guest_hello", number_or_null(times.guest_hello_ms)},
-                                            {"command_started", number_or_null(times.command_started_ms)},
-                                            {"first_output", number_or_null(times.first_output_ms)}};
-    answer["log_lines"] = agent.log().size();
-    answer["log_lines_dropped"] = agent.log().dropped();
-    return answer;
-}
-
 static json::object line_object(const LogLine& line) {
     return {{"sequence", line.sequence},
             {"time_ms", line.time_ms},
@@ -79,8 +35,7 @@ static json::object line_object(const LogLine& line) {
             {"text", line.text}};
 }
 
-// The agent of the call's "name", or nothing after the call has been answered.
-static Agent* agent_of(Cage& cage, Call& call, Parameters& parameters, const std::string& name) {
+Agent* agent_of(Cage& cage, Call& call, Parameters& parameters, const std::string& name) {
     if (auto wrong = parameters.finish()) {
         call.invalid_parameter(wrong->parameter, wrong->message);
         return nullptr;
@@ -98,14 +53,14 @@ static void list(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
     json::array agents;
-    for (const auto& agent : cage.agents()) agents.push_back(summary(*agent));
+    for (const auto& agent : cage.agents()) agents.push_back(agent_summary(*agent));
     call.reply({{"agents", std::move(agents)}});
 }
 
 static void show(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     auto name = parameters.text("name", {.most_bytes = 64});
-    if (auto* agent = agent_of(cage, call, parameters, name)) call.reply({{"agent", status(*agent)}});
+    if (auto* agent = agent_of(cage, call, parameters, name)) call.reply({{"agent", agent_status(*agent)}});
 }
 
 // What Start and Restart answer.
@@ -145,6 +100,30 @@ static void stop(Cage& cage, Call call) {
                 grace);
 }
 
+// Answers when all of its vCPUs stand still.
+static void pause(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = parameters.text("name", {.most_bytes = 64});
+    auto* agent = agent_of(cage, call, parameters, name);
+    if (!agent) return;
+    agent->pause([kept = std::make_shared<Call>(std::move(call)), agent](const Result<>& done) {
+        if (done)
+            kept->reply({{"describe", printable(agent->life().describe())}});
+        else
+            kept->error("io.nullbox.cage.CannotPause", printable(done.error().message));
+    });
+}
+
+static void resume(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = parameters.text("name", {.most_bytes = 64});
+    auto* agent = agent_of(cage, call, parameters, name);
+    if (!agent) return;
+    if (auto resumed = agent->resume(); !resumed)
+        return call.error("io.nullbox.cage.CannotResume", printable(resumed.error().message));
+    call.reply({{"describe", printable(agent->life().describe())}});
+}
+
 namespace {
 // One client's view of a log: what there is, in batches, then what comes.
 struct LogStreamer {
@@ -168,24 +147,40 @@ struct LogStreamer {
 };
 } // namespace
 
+static int64_t now_ms() {
+    return std::chrono::duration_cast<std::chrono::milliseconds>(
+               std::chrono::system_clock::now().time_since_epoch())
+        .count();
+}
+
 static void logs(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     auto name = parameters.text("name", {.most_bytes = 64});
     auto count = parameters.number_or("lines", kDefaultLogLines, {.least = 0, .most = kMaxLogLines});
     bool follow = parameters.boolean_or("follow", false);
+    auto only = parameters.text_or("stream", "", {.most_bytes = 16});
+    if (only != "" && only != "stdout" && only != "stderr" && only != "vm" && only != "cage")
+        parameters.wrong("stream", "must be stdout, stderr, vm or cage");
+    auto since_ms = parameters.number_or("since_ms", 0);
+    auto within_ms = parameters.number_or("within_ms", -1);
+    if (within_ms >= 0) since_ms = std::max(since_ms, now_ms() - within_ms);
     if (follow && !call.wants_more()) parameters.wrong("follow", "needs a call with \"more\"");
     auto* agent = agent_of(cage, call, parameters, name);
     if (!agent) return;
     bool more = call.wants_more();
+    auto wanted = [only, since_ms](const LogLine& line) {
+        return line.time_ms >= since_ms && (only.empty() || log_stream_name(line.stream) == only);
+    };
     auto stream = std::make_shared<LogStreamer>(std::move(call));
-    for (const auto& line : agent->log().last(static_cast<size_t>(count))) {
+    for (const auto& line : agent->log().last(static_cast<size_t>(count), wanted)) {
         stream->add(line);
         if (more && stream->batch_bytes >= kLogBatchBytes) stream->call.reply_continues(stream->take());
     }
     if (!follow) return stream->call.reply(stream->take());
     stream->call.reply_continues(stream->take());
-    stream->follower = agent->follow([stream, agent](const LogLine& line) {
+    stream->follower = agent->follow([stream, agent, wanted](const LogLine& line) {
         if (!stream->call.connected()) return agent->unfollow(stream->follower);
+        if (!wanted(line)) return;
         stream->add(line);
         stream->call.reply_continues(stream->take());
     });
@@ -231,6 +226,31 @@ static void remove(Cage& cage, Call call) {
         else
             kept->error("io.nullbox.cage.CannotRemove", printable(done.error().message));
     });
+}
+
+static void list_all_images(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    json::array images;
+    for (const auto& image : list_images(cage.image_folders(), cage.agents()))
+        images.push_back(json::object{{"name", image.name},
+                                      {"bytes", image.bytes},
+                                      {"fixed", image.fixed},
+                                      {"used_by", json::array(image.used_by.begin(), image.used_by.end())}});
+    call.reply({{"images", std::move(images)}});
+}
+
+static void remove_one_image(Cage& cage, Call call) {
+    Parameters parameters(call.parameters());
+    auto name = parameters.text("name", {.most_bytes = 64});
+    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
+    auto images = list_images(cage.image_folders(), cage.agents());
+    auto found = std::ranges::find(images, name, &ImageSummary::name);
+    if (found == images.end())
+        return call.error("io.nullbox.cage.NoSuchImage", cat("no image \"", printable(name, 64), "\""));
+    if (auto done = remove_image(*found); !done)
+        return call.error("io.nullbox.cage.CannotRemove", printable(done.error().message));
+    call.reply({});
 }
 
 static void begin_upload(Cage& cage, Call call) {
@@ -294,15 +314,21 @@ static constexpr Row kTable[] = {
     {"List", kAsOperator, list},
     {"Status", kAsOperator, show},
     {"Inspect", kAsOperator, inspect},
+    {"ListImages", kAsOperator, list_all_images},
     {"Logs", kAsOperator, logs},
     {"Start", kAsOperator, start},
     {"Stop", kAsOperator, stop},
+    {"Pause", kAsOperator, pause},
+    {"Resume", kAsOperator, resume},
     {"Restart", kGateOnly, restart},
     {"Reload", kGateOnly, reload},
     {"Remove", kGateOnly, remove},
+    {"RemoveImage", kGateOnly, remove_one_image},
     {"BeginUpload", kGateOnly, begin_upload},
     {"CommitUpload", kGateOnly, commit_upload},
     {"AbortUpload", kGateOnly, abort_upload},
+    {"Exec", kGateOnly, exec},
+    {"Copy", kGateOnly, copy},
 };
 
 varlink::InterfaceTable interface_table(Cage& cage, const std::vector<uid_t>& allowed) {

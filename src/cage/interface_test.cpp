@@ -6,10 +6,13 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <set>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
+#include "cage/end_reason.h"
+#include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
 #include "cage/sha256.h"
 #include "varlink/description.h"
@@ -83,6 +86,48 @@ TEST_F(InterfaceTest, TheDescriptionIsTheTables) {
     for (const auto& method : table.methods) EXPECT_FALSE(method.allowed_uids.empty()) << method.name;
 }
 
+static const varlink::Type& described_type(const varlink::Description& description, std::string_view name) {
+    auto found = std::ranges::find(description.types, name, &varlink::Declared::name);
+    EXPECT_NE(found, description.types.end()) << name;
+    return found->type;
+}
+
+TEST_F(InterfaceTest, AStatusHasWhatIsDescribed) {
+    auto description = *varlink::parse_description(kInterfaceDescription);
+    auto expect_fields = [&](const json::object& object, std::string_view type) {
+        std::set<std::string> described, seen;
+        for (const auto& field : described_type(description, type).fields) {
+            described.insert(field.name);
+            bool may_be_null = field.type.kind == varlink::Type::Kind::Optional;
+            if (!may_be_null && object.contains(field.name))
+                EXPECT_FALSE(object.at(field.name).is_null()) << field.name;
+        }
+        for (const auto& field : object) seen.insert(std::string(field.key()));
+        EXPECT_EQ(seen, described) << type;
+    };
+    expect_fields(call("Status", {{"name", "own"}}).parameters.at("agent").as_object(), "AgentStatus");
+    expect_fields(call("List", {}).parameters.at("agents").at(0).as_object(), "AgentSummary");
+    expect_fields(call("Inspect", {{"name", "own"}}).parameters.at("manifest").as_object(), "Manifest");
+    manifest::AgentManifest with_check{.health_check = {{.kind = "tcp", .port = 1}}};
+    expect_fields(manifest_as_json(with_check).at("health_check").as_object(), "HealthCheck");
+}
+
+TEST_F(InterfaceTest, TheReasonsForAnEndAreAClosedList) {
+    auto description = *varlink::parse_description(kInterfaceDescription);
+    std::vector<std::string> words;
+    for (int i = 0; i <= static_cast<int>(EndReason::NeedLost); i++)
+        words.emplace_back(end_reason_name(static_cast<EndReason>(i)));
+    EXPECT_EQ(described_type(description, "EndReason").values, words);
+}
+
+TEST_F(InterfaceTest, OnlyWhatRunsCanBePaused) {
+    auto pause = call("Pause", {{"name", "own"}});
+    EXPECT_EQ(pause.error, "io.nullbox.cage.CannotPause");
+    EXPECT_EQ(pause.parameters.at("message"), "agent own is stopped: only one that runs can be paused");
+    EXPECT_EQ(call("Resume", {{"name", "own"}}).error, "io.nullbox.cage.CannotResume");
+    EXPECT_EQ(call("Pause", {{"name", "nobody"}}).error, "io.nullbox.cage.NoSuchAgent");
+}
+
 TEST_F(InterfaceTest, InspectSaysWhatTheAgentMayDo) {
     auto answer = call("Inspect", {{"name", "own"}});
     EXPECT_EQ(answer.parameters.at("manifest").at("image"), "none");
@@ -142,6 +187,39 @@ TEST_F(InterfaceTest, RemoveLeavesNothing) {
     EXPECT_TRUE(fs::exists(root_ + "/system/fixed.toml"));
 }
 
+TEST_F(InterfaceTest, ImagesAreListedWithTheirUsersAndGoWhenNobodyUsesThem) {
+    put("/images/none.img", "12345");
+    put("/images/idle.img", "1");
+    put("/images/.upload-3", "1");
+    put("/images/No Name.img", "1");
+    fs::create_directory(root_ + "/images/folder.img");
+    EXPECT_EQ(text(call("ListImages", {})),
+              R"({"images":[{"name":"idle","bytes":1,"fixed":false,"used_by":[]},)"
+              R"({"name":"none","bytes":5,"fixed":false,"used_by":["fixed","own"]}]})");
+    auto refused = call("RemoveImage", {{"name", "none"}});
+    EXPECT_EQ(refused.error, "io.nullbox.cage.CannotRemove");
+    EXPECT_EQ(refused.parameters.at("message"),
+              "image none is in use by fixed, own: remove those agents first");
+    EXPECT_EQ(text(call("RemoveImage", {{"name", "idle"}})), "{}");
+    EXPECT_FALSE(fs::exists(root_ + "/images/idle.img"));
+    EXPECT_TRUE(fs::exists(root_ + "/images/none.img"));
+    for (const char* name : {"idle", "../images/none", "folder", ".upload-3"})
+        EXPECT_TRUE(call("RemoveImage", {{"name", name}}).error.starts_with("io.nullbox.cage.NoSuchImage"))
+            << name;
+    EXPECT_EQ(call("RemoveImage", {{"name", ""}}).error, "org.varlink.service.InvalidParameter");
+    EXPECT_TRUE(fs::exists(root_ + "/images/.upload-3"));
+}
+
+TEST_F(InterfaceTest, ASilentManifestLeavesToTheImage) {
+    put("/agents/silent.toml", "[agent]\nname = \"silent\"\nversion = \"1\"\nimage = \"none\"\n");
+    call("Reload", {});
+    auto answer = call("Inspect", {{"name", "silent"}});
+    const auto& manifest = answer.parameters.at("manifest").as_object();
+    EXPECT_EQ(json::serialize(manifest.at("command")), "[]");
+    for (const char* key : {"user", "group", "working_directory"})
+        EXPECT_TRUE(manifest.at(key).is_null()) << key;
+}
+
 TEST_F(InterfaceTest, AFollowedLogEndsWithItsAgent) {
     bool ended = false;
     auto pending = varlink::follow_in_background(*loop_,
@@ -193,6 +271,40 @@ TEST_F(InterfaceTest, UploadsAreCheckedBeforeAnythingIsMade) {
         EXPECT_EQ(call("BeginUpload", one).error, "org.varlink.service.InvalidParameter")
             << json::serialize(one);
     EXPECT_EQ(std::distance(fs::directory_iterator(root_ + "/agents"), {}), 1);
+}
+
+TEST_F(InterfaceTest, CommandsAreCheckedBeforeAnyAgentHears) {
+    auto invalid = [&](std::string method, json::object parameters) {
+        auto answer = call(std::move(method), std::move(parameters));
+        return answer.error == "org.varlink.service.InvalidParameter"
+                   ? std::string(answer.parameters.at("parameter").as_string())
+                   : text(answer);
+    };
+    auto exec = [](json::object more) {
+        json::object all{{"name", "own"}, {"operator", "alice"}, {"command", json::array{"x"}}};
+        for (const auto& [name, value] : more) all[name] = value;
+        return all;
+    };
+    EXPECT_EQ(invalid("Exec", exec({{"command", json::array()}})), "command");
+    EXPECT_EQ(invalid("Exec", exec({{"command", json::array{""}}})), "command");
+    EXPECT_EQ(invalid("Exec", exec({{"environment", json::array{"NO_VALUE"}}})), "environment");
+    EXPECT_EQ(invalid("Exec", exec({{"environment", json::array{"1A=x"}}})), "environment");
+    EXPECT_EQ(invalid("Exec", exec({{"working_directory", "app"}})), "working_directory");
+    EXPECT_EQ(invalid("Exec", exec({{"rows", 0}})), "rows");
+    EXPECT_EQ(invalid("Exec", exec({{"user", std::string(65, 'u')}})), "user");
+    EXPECT_EQ(invalid("Exec", {{"name", "own"}, {"command", json::array{"x"}}}), "operator");
+    json::object copy{{"name", "own"}, {"operator", "alice"}, {"direction", "sideways"}, {"path", "/x"}};
+    EXPECT_EQ(invalid("Copy", copy), "direction");
+    copy["direction"] = "in";
+    copy["source_name"] = "../x";
+    EXPECT_EQ(invalid("Copy", copy), "source_name");
+    auto answer = call("Exec", exec({}));
+    EXPECT_EQ(answer.error, "io.nullbox.cage.CannotExec");
+    EXPECT_EQ(answer.parameters.at("message"), "agent own is not running: stopped");
+    EXPECT_TRUE(answer.fds.empty());
+    EXPECT_EQ(call("Exec", {{"name", "nobody"}, {"operator", "a"}, {"command", json::array{"x"}}}).error,
+              "io.nullbox.cage.NoSuchAgent");
+    EXPECT_EQ(invalid("Logs", {{"name", "own"}, {"stream", "all"}}), "stream");
 }
 
 } // namespace

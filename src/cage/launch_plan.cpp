@@ -82,6 +82,17 @@ static void add_shares(std::vector<OpenShare> shares, LaunchPlan& plan) {
     }
 }
 
+// What the manifest leaves out the image says, and the host does not look into images: agent-init does. Only
+// where the host must know whose files a shared folder's are, the user is the manifest's or its default.
+static void leave_to_image(const manifest::AgentManifest& manifest, guest_link::Start& start) {
+    bool has_shares = !manifest.read_paths.empty() || !manifest.write_paths.empty();
+    if (!manifest.has_user && !has_shares) {
+        start.uid = guest_link::kImageDecides;
+        if (!manifest.has_group) start.gid = guest_link::kImageDecides;
+    }
+    if (!manifest.has_working_directory) start.working_directory.clear();
+}
+
 static guest_link::Start start_frame(const CatalogueEntry& agent, const Variables& granted) {
     const auto& manifest = *agent.manifest;
     guest_link::Start start{.command = manifest.command,
@@ -91,6 +102,7 @@ static guest_link::Start start_frame(const CatalogueEntry& agent, const Variable
                             .hostname = manifest.name,
                             .has_app_image = !agent.app_image_path.empty(),
                             .has_memory = MemoryDoor::is_wanted(manifest)};
+    leave_to_image(manifest, start);
     auto variables = manifest.environment;
     if (start.has_memory)
         variables.emplace("NULLBOX_MEMORY_URL", cat("http://127.0.0.1:", guest_link::kMemoryPort));

@@ -4,6 +4,7 @@
 #pragma once
 
 #include "cage/catalogue.h"
+#include "cage/health_watch.h"
 #include "cage/life_cycle.h"
 #include "cage/needs.h"
 #include "cage/shares.h"
@@ -23,11 +24,13 @@ struct HostSetup {
     uint64_t vm_namespaces = 0;
     std::string cgroup_root;           // agents' groups are made below; empty: no groups
     uint32_t first_jail_uid = 200'000; // 0: VM processes stay what we are (unit tests)
+    std::string survivors_file;        // empty: nothing is kept for after a crash
     bool kernel_log = false;           // guests' kernels log to stderr, hence to the agents' logs
     std::string share_root = "/var/shared";
     ServiceSockets sockets;
     UploadPlaces uploads;
     LifeCycleLimits limits;
+    HealthWatch::Limits health;
 };
 
 struct Admission {

@@ -218,6 +218,156 @@ TEST(LifeCycle, AnAgentThatEndsAnywayDoesNotStartAnew) {
     EXPECT_EQ(starting.life.state(), State::Waiting);
 }
 
+TEST(LifeCycle, PausesAndGoesOn) {
+    Machine m;
+    m.run().on(event::PauseRequested{});
+    EXPECT_EQ(m.life.state(), State::Paused);
+    EXPECT_TRUE(m.asked<action::PauseVm>());
+    EXPECT_EQ(m.asked<action::ArmTimer>()->after, 10s);
+    EXPECT_FALSE(m.life.vm_paused());
+    m.on(event::VmPaused{});
+    EXPECT_TRUE(m.life.vm_paused());
+    EXPECT_TRUE(m.asked<action::CancelTimer>()) << "nothing is waited for while it stands still";
+    EXPECT_EQ(m.life.describe(), "paused");
+    EXPECT_TRUE(m.on(event::PauseRequested{}).actions.empty());
+    EXPECT_TRUE(m.on(event::StartRequested{}).actions.empty()) << "its VM is there";
+    m.on(event::ResumeRequested{});
+    EXPECT_EQ(m.life.state(), State::Running);
+    EXPECT_TRUE(m.asked<action::ResumeVm>());
+    EXPECT_TRUE(m.on(event::ResumeRequested{}).actions.empty());
+    m.on(event::PauseRequested{}).on(event::ResumeRequested{}).on(event::VmPaused{});
+    EXPECT_EQ(m.life.state(), State::Running) << "an answer that comes too late";
+}
+
+TEST(LifeCycle, OnlyWhatRunsCanBePaused) {
+    Machine stopped, starting, ended;
+    EXPECT_TRUE(stopped.on(event::PauseRequested{}).actions.empty());
+    EXPECT_TRUE(starting.start().on(event::PauseRequested{}).actions.empty());
+    ended.run().on(event::CommandEnded{});
+    EXPECT_TRUE(ended.on(event::PauseRequested{}).actions.empty()) << "it is about to be gone";
+    EXPECT_TRUE(ended.on(event::ResumeRequested{}).actions.empty());
+}
+
+TEST(LifeCycle, StopAndKillWorkWhilePaused) {
+    Machine m(RestartPolicy::Always);
+    m.run().on(event::PauseRequested{}).on(event::VmPaused{}).on(event::StopRequested{});
+    EXPECT_TRUE(m.asked<action::ResumeVm>()) << "to end in order it must run";
+    EXPECT_TRUE(m.asked<action::AskGuestToStop>());
+    EXPECT_EQ(m.asked<action::ArmTimer>()->after, 10s);
+    EXPECT_TRUE(m.on(event::TimedOut{}).asked<action::KillVm>());
+    m.on(event::VmGone{"killed"});
+    EXPECT_EQ(m.life.state(), State::Stopped);
+}
+
+TEST(LifeCycle, AVmThatDoesNotPauseIsEnded) {
+    Machine m;
+    m.run().on(event::PauseRequested{}).on(event::TimedOut{});
+    EXPECT_TRUE(m.asked<action::KillVm>());
+    m.on(event::VmGone{"killed"});
+    EXPECT_EQ(m.life.describe(), "failed: its VM did not pause within 10 s");
+    EXPECT_EQ(m.life.last_end()->reason, EndReason::VmFault);
+}
+
+TEST(LifeCycle, AVmThatEndsWhilePausedIsSeen) {
+    Machine m(RestartPolicy::Always);
+    m.run().on(event::PauseRequested{}).on(event::VmPaused{}).on(event::VmGone{"its VM process was killed"});
+    EXPECT_EQ(m.life.describe(), "failed: its VM process was killed, restarts in 1 s");
+}
+
+TEST(LifeCycle, WhatIsLostInAPauseCountsAfterIt) {
+    Machine m;
+    m.run().on(event::PauseRequested{}).on(event::VmPaused{}).on(event::NeedLost{"egress ended"});
+    EXPECT_TRUE(m.actions.empty());
+    EXPECT_EQ(m.life.describe(), "paused") << "nobody asked it to run";
+    m.on(event::ResumeRequested{});
+    EXPECT_TRUE(m.asked<action::ResumeVm>());
+    EXPECT_TRUE(m.asked<action::AskGuestToStop>());
+    EXPECT_EQ(m.life.describe(), "stopping to start anew: egress ended");
+    m.on(event::VmGone{"ended"});
+    EXPECT_EQ(m.life.state(), State::Waiting);
+    EXPECT_EQ(m.life.last_end()->reason, EndReason::NeedLost);
+}
+
+TEST(LifeCycle, APauseIsNoStableRun) {
+    Machine m(RestartPolicy::Always);
+    m.run().end(1).on(event::RestartDue{});
+    m.on(event::Prepared{}).on(event::CommandStarted{}).on(event::PauseRequested{}).on(event::VmPaused{});
+    m.now += 1h;
+    m.on(event::ResumeRequested{});
+    m.now += 29s;
+    EXPECT_EQ(m.end(1).restart_delay(), 2s);
+}
+
+TEST(LifeCycle, WhoIsUnhealthyIsStoppedAndStartsByItsPolicy) {
+    Machine m(RestartPolicy::OnFailure), never;
+    m.run().on(event::Unhealthy{"health: x"});
+    EXPECT_TRUE(m.asked<action::AskGuestToStop>());
+    EXPECT_FALSE(m.asked<action::KillVm>()) << "it may end in order";
+    EXPECT_EQ(m.life.describe(), "stopping: health: x");
+    EXPECT_TRUE(m.on(event::Unhealthy{"health: y"}).actions.empty());
+    m.on(event::CommandEnded{{.value = 0}}).on(event::VmGone{"ended"});
+    EXPECT_EQ(m.life.describe(), "failed: health: x, restarts in 1 s") << "whatever code it ends with";
+    EXPECT_EQ(m.life.last_end()->reason, EndReason::Health);
+    m.on(event::RestartDue{}).on(event::Prepared{}).on(event::CommandStarted{});
+    EXPECT_EQ(m.life.last_end()->text, "health: x") << "why it was started again";
+    never.run().on(event::Unhealthy{"health: x"}).on(event::VmGone{"ended"});
+    EXPECT_EQ(never.life.describe(), "failed: health: x");
+    Machine deaf;
+    EXPECT_TRUE(deaf.run().on(event::Unhealthy{"x"}).on(event::TimedOut{}).asked<action::KillVm>());
+}
+
+TEST(LifeCycle, EveryEndHasItsWord) {
+    auto word = [](auto play) {
+        Machine m;
+        play(m);
+        return m.life.last_end() ? end_reason_name(m.life.last_end()->reason) : "none";
+    };
+    auto ends = [](CommandEnd end) {
+        return [end](Machine& m) { m.run().on(event::CommandEnded{end}).on(event::VmGone{"ended"}); };
+    };
+    EXPECT_EQ(word([](Machine& m) { m.run(); }), "none");
+    EXPECT_EQ(word(ends({.value = 3})), "exited");
+    EXPECT_EQ(word(ends({.by_signal = true, .value = 9})), "signal");
+    EXPECT_EQ(word(ends({.by_signal = true, .value = 9, .out_of_memory = true})), "guest_out_of_memory");
+    EXPECT_EQ(word([](Machine& m) { m.run().on(event::VmGone{"x", EndReason::HostOutOfMemory}); }),
+              "host_out_of_memory");
+    EXPECT_EQ(word([](Machine& m) { m.run().on(event::VmGone{"x", EndReason::GuestPanic}); }), "guest_panic");
+    EXPECT_EQ(word([](Machine& m) { m.start().on(event::TimedOut{}).on(event::VmGone{"x"}); }),
+              "start_timeout");
+    EXPECT_EQ(word([](Machine& m) { m.start().on(event::LaunchFailed{"no image"}); }), "cannot_start");
+    EXPECT_EQ(word([](Machine& m) {
+                  m.start().on(event::GuestFailed{"x", EndReason::CannotStart}).on(event::VmGone{"x"});
+              }),
+              "cannot_start");
+    EXPECT_EQ(word([](Machine& m) { m.run().on(event::GuestFailed{"x"}).on(event::VmGone{"x"}); }),
+              "guest_failed");
+    EXPECT_EQ(word([](Machine& m) { m.run().on(event::StopRequested{}).on(event::VmGone{"x"}); }), "stopped");
+}
+
+TEST(LifeCycle, WhatIsWantedIsWhatNobodyStopped) {
+    Machine m(RestartPolicy::OnFailure);
+    EXPECT_FALSE(m.life.wanted());
+    EXPECT_TRUE(m.on(event::StartRequested{}).life.wanted()) << "it waits";
+    EXPECT_TRUE(m.on(event::Prepared{}).on(event::CommandStarted{}).life.wanted());
+    EXPECT_TRUE(m.end(1).life.wanted()) << "it is started again";
+    m.on(event::RestartDue{}).on(event::Prepared{}).on(event::CommandStarted{});
+    EXPECT_FALSE(m.on(event::StopRequested{}).life.wanted()) << "it is on its way out";
+    EXPECT_FALSE(m.on(event::VmGone{"ended"}).life.wanted());
+    EXPECT_FALSE(m.run().end(0).life.wanted());
+}
+
+TEST(LifeCycle, AStartThatNobodyAskedForSaysWhy) {
+    Machine m;
+    m.on(event::StartRequested{"cage crashed"});
+    EXPECT_EQ(m.life.lost(), "cage crashed");
+    EXPECT_EQ(m.life.last_end()->text, "cage crashed");
+    EXPECT_EQ(m.life.restarts(), 1U);
+    m.on(event::Prepared{}).on(event::CommandStarted{}).end(0);
+    m.on(event::StartRequested{});
+    EXPECT_EQ(m.life.lost(), "");
+    EXPECT_EQ(m.life.restarts(), 1U);
+}
+
 TEST(LifeCycle, AnInvalidAgentNeverStarts) {
     auto life = LifeCycle::invalid("x.toml:1: no name");
     EXPECT_TRUE(life.handle(event::StartRequested{}, {}).empty());

@@ -35,9 +35,12 @@ const LogLine& LogRing::append(LogLine line) {
     return lines_.back();
 }
 
-std::vector<LogLine> LogRing::last(size_t count) const {
-    auto wanted = static_cast<ptrdiff_t>(std::min(count, lines_.size()));
-    return {lines_.end() - wanted, lines_.end()};
+std::vector<LogLine> LogRing::last(size_t count, const Wanted& wanted) const {
+    std::vector<LogLine> out;
+    for (auto line = lines_.rbegin(); line != lines_.rend() && out.size() < count; ++line)
+        if (!wanted || wanted(*line)) out.push_back(*line);
+    std::ranges::reverse(out);
+    return out;
 }
 
 } // namespace nullbox::cage

@@ -5,6 +5,7 @@
 
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -33,8 +34,9 @@ public:
         : max_lines_(max_lines), max_bytes_(max_bytes) {}
 
     const LogLine& append(LogLine line); // sets its sequence
-    // The last count lines, oldest first.
-    std::vector<LogLine> last(size_t count) const;
+    // The last count lines (of those that are wanted), oldest first.
+    using Wanted = std::function<bool(const LogLine&)>;
+    std::vector<LogLine> last(size_t count, const Wanted& wanted = {}) const;
     size_t size() const { return lines_.size(); }
     uint64_t dropped() const { return next_ - 1 - lines_.size(); } // lines that the ring has forgotten
 

@@ -18,6 +18,17 @@ TEST(LogRing, KeepsTheLastLinesInOrder) {
     EXPECT_TRUE(ring.last(0).empty());
 }
 
+TEST(LogRing, TheLastOfThoseThatAreWanted) {
+    LogRing ring;
+    for (int i = 0; i < 10; i++)
+        ring.append({.time_ms = i, .stream = i % 2 ? LogStream::Stderr : LogStream::Stdout, .text = "x"});
+    auto lines = ring.last(2, [](const LogLine& line) { return line.stream == LogStream::Stderr; });
+    ASSERT_EQ(lines.size(), 2U);
+    EXPECT_EQ(lines[0].time_ms, 7);
+    EXPECT_EQ(lines[1].time_ms, 9);
+    EXPECT_EQ(ring.last(100, [](const LogLine& line) { return line.time_ms >= 8; }).size(), 2U);
+}
+
 TEST(LogRing, IsBoundedInBytesEvenForEmptyLines) {
     LogRing ring(1'000'000, 6400);
     for (int i = 0; i < 10'000; i++) ring.append({});

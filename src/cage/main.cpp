@@ -45,6 +45,7 @@ Result<Options> parse(std::span<char*> arguments) {
 Result<HostSetup> look_at_host(const Options& options) {
     HostSetup host;
     host.kernel_log = options.kernel_log;
+    host.survivors_file = "/run/cage/wanted";
     host.cgroup_root = TRY(take_over_own_cgroup().context("agents' control group"));
     host.vm_namespaces = CLONE_NEWUSER | CLONE_NEWPID;
     return host;

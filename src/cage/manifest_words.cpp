@@ -30,6 +30,14 @@ static json::array credentials(const manifest::AgentManifest& manifest) {
     return list;
 }
 
+static json::value health_check(const manifest::AgentManifest& manifest) {
+    if (manifest.health_check.empty()) return nullptr;
+    const auto& check = manifest.health_check.front();
+    return json::object{{"kind", check.kind},         {"port", check.port},
+                        {"path", check.path},         {"interval_ms", check.interval.count()},
+                        {"failures", check.failures}, {"grace_ms", check.grace.count()}};
+}
+
 static std::string_view restart_name(manifest::RestartPolicy policy) {
     switch (policy) {
     case manifest::RestartPolicy::Always:
@@ -42,31 +50,37 @@ static std::string_view restart_name(manifest::RestartPolicy policy) {
     return "never";
 }
 
+static json::value if_said(bool said, json::value value) {
+    return said ? std::move(value) : json::value(nullptr);
+}
+
 json::object manifest_as_json(const manifest::AgentManifest& manifest) {
     // The variables' names only: what people put into an environment is not for every reader.
     json::array variables;
     for (const auto& [name, value] : manifest.environment) variables.emplace_back(name);
-    return {{"name", manifest.name},
-            {"version", manifest.version},
-            {"image", manifest.image},
-            {"command", texts(manifest.command)},
-            {"variables", std::move(variables)},
-            {"working_directory", manifest.working_directory},
-            {"user", manifest.uid},
-            {"group", manifest.gid},
-            {"start_at_boot", manifest.start_at_boot},
-            {"restart", restart_name(manifest.restart)},
-            {"max_cpu_percent", manifest.max_cpu_percent},
-            {"max_memory_mb", manifest.max_memory_mb},
-            {"network_allow", texts(manifest.network_allow)},
-            {"network_allow_private", texts(manifest.network_allow_private)},
-            {"filesystem_read", texts(manifest.read_paths)},
-            {"filesystem_write", texts(manifest.write_paths)},
-            {"credentials", credentials(manifest)},
-            {"memory_read", texts(manifest.memory_read)},
-            {"memory_write", texts(manifest.memory_write)},
-            {"memory_max_entries", manifest.memory_max_entries},
-            {"memory_max_bytes", manifest.memory_max_bytes}};
+    return {
+        {"name", manifest.name},
+        {"version", manifest.version},
+        {"image", manifest.image},
+        {"command", texts(manifest.command)},
+        {"variables", std::move(variables)},
+        {"working_directory", if_said(manifest.has_working_directory, manifest.working_directory.c_str())},
+        {"user", if_said(manifest.has_user, manifest.uid)},
+        {"group", if_said(manifest.has_user || manifest.has_group, manifest.gid)},
+        {"start_at_boot", manifest.start_at_boot},
+        {"restart", restart_name(manifest.restart)},
+        {"max_cpu_percent", manifest.max_cpu_percent},
+        {"max_memory_mb", manifest.max_memory_mb},
+        {"network_allow", texts(manifest.network_allow)},
+        {"network_allow_private", texts(manifest.network_allow_private)},
+        {"filesystem_read", texts(manifest.read_paths)},
+        {"filesystem_write", texts(manifest.write_paths)},
+        {"credentials", credentials(manifest)},
+        {"memory_read", texts(manifest.memory_read)},
+        {"memory_write", texts(manifest.memory_write)},
+        {"memory_max_entries", manifest.memory_max_entries},
+        {"memory_max_bytes", manifest.memory_max_bytes},
+        {"health_check", health_check(manifest)}};
 }
 
 static std::string about(const manifest::Credential& credential) {

@@ -5,12 +5,15 @@
 #include <cstring>
 #include <dirent.h>
 #include <memory>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "agent_init/image_defaults.h"
 #include "agent_init/session.h"
 #include "base/bytes.h"
 #include "base/file.h"
+#include "base/passing.h"
 #include "base/text.h"
 #include "cage/vmm_channel.h"
 
@@ -67,16 +70,49 @@ static bool closed_by_host(const Fd& stream) {
     return ::read(stream.get(), &byte, 1) == 0;
 }
 
-static Result<> run_guest() {
+// Stands still, or does not: what it was told is said on the VM's own log.
+static void stand_still(PauseMessage message, bool deaf) {
+    bool pause = message.kind == VmmMessageKind::Pause;
+    (void)write_all(2, cat(pause ? "pause " : "resume ", message.number, "\n"));
+    if (!pause || deaf) return;
+    message.kind = VmmMessageKind::Paused;
+    tell(message);
+}
+
+// What cage asks for once the guest runs, as the device thread takes it: streams into it, pauses.
+static Result<agent_init::ExecPort> serve_channel(Loop& loop, bool deaf, std::function<void(Fd)> adopt) {
+    static_assert(sizeof(PortMessage) == sizeof(PauseMessage));
+    agent_init::ExecPort port;
+    port.watch = TRY(loop.watch(kVmmChannelFd, EPOLLIN, [deaf, adopt = std::move(adopt)](uint32_t) {
+        PortMessage message{};
+        auto got = receive_with_fds(kVmmChannelFd, {reinterpret_cast<char*>(&message), sizeof message});
+        if (got.count <= 0) ::_exit(0);
+        if (message.kind == VmmMessageKind::Pause || message.kind == VmmMessageKind::Resume)
+            return stand_still({.kind = message.kind, .number = message.port}, deaf);
+        if (got.fds.size() == 1 && message.port == guest_link::kExecPort) adopt(std::move(got.fds[0]));
+    }));
+    return port;
+}
+
+static Result<> run_guest(bool deaf) {
     agent_init::Link link(connect_to(kGuestLinkPort));
     TRY(link.send(guest_link::Hello{.uptime_ns = agent_init::uptime_ns()}));
     auto frame = TRY(link.wait_for_frame());
     auto* start = frame ? std::get_if<guest_link::Start>(&*frame) : nullptr;
     if (!start) return error("no Start");
+    if (auto filled = agent_init::fill_in_from_root(*start); !filled) {
+        TRY(link.send(guest_link::Failure{.stage = "start", .message = filled.error().message}));
+        link.finish(std::chrono::seconds(5));
+        return {};
+    }
     TRY(agent_init::run_session(
         link, *start,
         {.kill_rest = [] {},
-         .set_clock = [](uint64_t clock_ns) { (void)write_all(2, cat("clock set to ", clock_ns, "\n")); }}));
+         .set_clock = [](uint64_t clock_ns) { (void)write_all(2, cat("clock set to ", clock_ns, "\n")); },
+         .listen_exec =
+             [deaf](Loop& loop, std::function<void(Fd)> adopt) {
+                 return serve_channel(loop, deaf, std::move(adopt));
+             }}));
     link.finish(std::chrono::seconds(5));
     return {};
 }
@@ -155,7 +191,7 @@ int main() {
         ::pause();
     }
     if (kind == "panic") {
-        tell(ended(VmEnd::GuestFault, "kernel panic\x1b[2J"));
+        tell(ended(VmEnd::GuestPanic, "kernel panic\x1b[2J"));
         return 0;
     }
     if (kind == "other-ports") {
@@ -163,7 +199,15 @@ int main() {
         if (!closed_by_host(connect_to(22))) return 91;
     }
     if (kind == "memory") return talk_to_memory();
-    if (auto ran = run_guest(); !ran) return 92;
+    if (kind == "host-failure") {
+        tell(ended(VmEnd::HostFailure, "KVM cannot run the vCPU"));
+        return 0;
+    }
+    if (kind == "out-of-memory") {
+        tell(ended(VmEnd::GuestPanic, "Kernel panic - not syncing: System is deadlocked on memory"));
+        return 0;
+    }
+    if (auto ran = run_guest(kind == "deaf"); !ran) return 92;
     tell(ended(VmEnd::Shutdown, "reset"));
     return 0;
 }

@@ -32,6 +32,8 @@ std::string image(size_t bytes) {
     std::string text(bytes, '\x5a');
     text.replace(0, 4, "hsqs");
     std::fill(text.begin() + 28, text.begin() + 48, '\0');
+    text[20] = 6; // zstd
+    text[21] = '\0';
     text[28] = 4;
     for (size_t i = 0; i < 8; i++) text[40 + i] = static_cast<char>(bytes >> (8 * i) & 0xff);
     return text;

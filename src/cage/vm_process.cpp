@@ -15,6 +15,7 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/passing.h"
 #include "base/text.h"
 
 namespace nullbox::cage {
@@ -84,6 +85,7 @@ Result<> VmProcess::prepare(const VmPlan& plan) {
         cgroup_ = TRY(sandbox::Cgroup::create(plan.cgroup_path));
         TRY(cgroup_->limit(plan.limits));
         oom_kills_before_ = cgroup_->oom_kills();
+        cpu_before_ = cgroup_->cpu_time();
     }
     auto channel = TRY(make_socket_pair(SOCK_SEQPACKET));
     auto output = TRY(make_pipe());
@@ -169,6 +171,15 @@ Result<> VmProcess::send_start(const VmPlan& plan) {
     return {};
 }
 
+Result<> VmProcess::connect_guest(uint32_t port, Fd stream) {
+    PortMessage what{.kind = VmmMessageKind::ConnectGuest, .port = port};
+    std::vector<Fd> fds;
+    fds.push_back(std::move(stream));
+    auto bytes = std::span(reinterpret_cast<const char*>(&what), sizeof what);
+    if (send_with_fds(channel_.get(), bytes, fds) < 0) return errno_error("ask the VM for a stream");
+    return {};
+}
+
 Result<> VmProcess::watch() {
     process_watch_ = TRY(loop_.watch(process_.get(), EPOLLIN, [this](uint32_t) { on_exit(); }));
     channel_watch_ = TRY(loop_.watch(channel_.get(), EPOLLIN, [this](uint32_t) {
@@ -225,6 +236,12 @@ void VmProcess::handle_message(std::span<const std::byte> bytes, Fd descriptor) 
     if (kind == static_cast<uint32_t>(VmmMessageKind::GuestConnected) && descriptor)
         if (auto message = as_message<PortMessage>(bytes))
             return events_.connected(message->port, std::move(descriptor));
+    if (kind == static_cast<uint32_t>(VmmMessageKind::Paused) && !descriptor)
+        if (auto message = as_message<PauseMessage>(bytes)) {
+            // One of a pause that was taken back is late, and no more than that.
+            if (pausing_ && message->number == pause_number_) events_.paused();
+            return;
+        }
     if (kind == static_cast<uint32_t>(VmmMessageKind::Ended))
         if (auto message = as_message<EndedMessage>(bytes)) {
             message->text[sizeof message->text - 1] = '\0';
@@ -252,6 +269,27 @@ bool VmProcess::read_printed() {
     return true;
 }
 
+std::chrono::microseconds VmProcess::cpu_time() const {
+    if (cpu_at_end_) return *cpu_at_end_;
+    return cgroup_ ? cgroup_->cpu_time() - cpu_before_ : std::chrono::microseconds(0);
+}
+
+void VmProcess::tell(VmmMessageKind kind) {
+    PauseMessage message{.kind = kind, .number = pause_number_};
+    if (::send(channel_.get(), &message, sizeof message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0) kill();
+}
+
+void VmProcess::pause() {
+    pausing_ = true;
+    pause_number_++;
+    tell(VmmMessageKind::Pause);
+}
+
+void VmProcess::resume() {
+    pausing_ = false;
+    tell(VmmMessageKind::Resume);
+}
+
 void VmProcess::kill() {
     killed_ = true;
     if (cgroup_) {
@@ -260,23 +298,34 @@ void VmProcess::kill() {
     if (process_) ::syscall(SYS_pidfd_send_signal, process_.get(), SIGKILL, nullptr, 0);
 }
 
-std::string VmProcess::reason(int status) const {
+// The words of Linux's panic when no process is left that could be killed for memory.
+static bool is_out_of_memory(std::string_view panic) {
+    return panic.contains("deadlocked on memory") || panic.contains("Out of memory");
+}
+
+EndCause VmProcess::cause(int status) const {
     if (ended_) {
         auto text = printable(ended_->text);
         switch (ended_->reason) {
         case VmEnd::Shutdown:
-            return cat("the guest ended without a report from agent-init: ", text);
+            return {EndReason::GuestFailed, cat("the guest ended without a report from agent-init: ", text)};
         case VmEnd::GuestFault:
-            return cat("the guest was stopped: ", text);
+            return {EndReason::VmFault, cat("the guest was stopped: ", text)};
+        case VmEnd::GuestPanic:
+            return {is_out_of_memory(text) ? EndReason::GuestOutOfMemory : EndReason::GuestPanic,
+                    cat("the guest was stopped: ", text)};
         case VmEnd::HostFailure:
-            return text;
+            return {EndReason::HostFailure, text};
         }
     }
     if (cgroup_ && cgroup_->oom_kills() > oom_kills_before_)
-        return "its VM process passed the memory limit of its control group and was killed";
-    if (killed_) return "its VM process was killed";
-    if (WIFSIGNALED(status)) return cat("its VM process died by signal ", WTERMSIG(status));
-    return cat("its VM process ended with code ", WEXITSTATUS(status), "; see the agent's log");
+        return {EndReason::HostOutOfMemory,
+                "its VM process passed the memory limit of its control group and was killed"};
+    if (killed_) return {EndReason::VmEnded, "its VM process was killed"};
+    if (WIFSIGNALED(status))
+        return {EndReason::VmEnded, cat("its VM process died by signal ", WTERMSIG(status))};
+    return {EndReason::VmEnded,
+            cat("its VM process ended with code ", WEXITSTATUS(status), "; see the agent's log")};
 }
 
 void VmProcess::on_exit() {
@@ -292,7 +341,7 @@ void VmProcess::on_exit() {
     channel_watch_.drop();
     printed_watch_.drop();
     int status = info.si_code == CLD_EXITED ? info.si_status << 8 : info.si_status;
-    reason_ = reason(status);
+    cause_ = cause(status);
     if (cgroup_) (void)cgroup_->kill(); // it has no children; if it had, they would be here
     finish_when_empty();
 }
@@ -304,10 +353,11 @@ void VmProcess::finish_when_empty() {
         empty_timer_ = loop_.after(std::chrono::milliseconds(20), [this] { finish_when_empty(); });
         return;
     }
+    cpu_at_end_ = cpu_time(); // it goes with the group
     if (cgroup_) (void)cgroup_->remove();
     process_.reset();
     auto gone = std::move(events_.gone);
-    gone(std::move(reason_)); // may destroy us
+    gone(std::move(cause_)); // may destroy us
 }
 
 VmProcess::~VmProcess() {

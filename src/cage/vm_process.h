@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "base/loop.h"
+#include "cage/end_reason.h"
 #include "cage/vmm_channel.h"
 #include "sandbox/cgroup.h"
 
@@ -30,7 +31,8 @@ struct VmEvents {
     std::function<void()> started;                           // the monitor runs its guest
     std::function<void(uint32_t port, Fd stream)> connected; // the guest opened a stream to this host port
     std::function<void(std::string_view line)> printed;      // the guest's console and the monitor's stderr
-    std::function<void(std::string reason)> gone;            // why, for a person
+    std::function<void(EndCause cause)> gone;
+    std::function<void()> paused = [] {}; // no vCPU runs any more; says the VM process
 };
 
 class VmProcess {
@@ -39,8 +41,14 @@ public:
     ~VmProcess(); // kills what is left
 
     pid_t pid() const { return pid_; }
+    // A stream to a port of the guest; where nobody listens, it ends.
+    Result<> connect_guest(uint32_t port, Fd stream);
     void kill();
     uint64_t memory_bytes() const { return cgroup_ ? cgroup_->memory_current_bytes() : 0; }
+    std::chrono::microseconds cpu_time() const; // of all its threads; 0 without a control group
+    // One that cannot be told is stuck or gone, and is killed.
+    void pause();
+    void resume();
 
 private:
     VmProcess(Loop& loop, VmEvents events) : loop_(loop), events_(std::move(events)) {}
@@ -54,7 +62,8 @@ private:
     bool read_printed(); // false at the end, or when there is nothing now
     void on_exit();
     void finish_when_empty();
-    std::string reason(int status) const;
+    void tell(VmmMessageKind kind);
+    EndCause cause(int status) const;
 
     Loop& loop_;
     VmEvents events_;
@@ -65,8 +74,12 @@ private:
     Watch process_watch_, channel_watch_, printed_watch_, empty_timer_;
     std::string line_;                  // an unfinished printed line
     std::optional<EndedMessage> ended_; // the monitor's own last word
-    std::string reason_;
+    EndCause cause_;
     bool killed_ = false;
+    bool pausing_ = false;
+    uint32_t pause_number_ = 0; // of the last Pause
+    std::optional<std::chrono::microseconds> cpu_at_end_;
+    std::chrono::microseconds cpu_before_{}; // what a control group that is used again had counted
 };
 
 } // namespace nullbox::cage

@@ -4,9 +4,10 @@
 // cage -> vmm:  Start (first, once; descriptors: kvm, kernel, initramfs, then one per block device, then the
 //               tap if has_net, then one folder per share)
 //               ConnectGuest (descriptor: the host end's peer; port: the guest's port)
+//               Pause, Resume (a Resume takes back the Pause before it, answered or not)
 // vmm -> cage:  Started, GuestConnected (descriptor: our end of the new stream; port: the host port it asked
-// for),
-//               Ended (reason and text; the process exits after it)
+//               for), Paused (the number of the Pause it answers: no vCPU runs any more), Ended (reason and
+//               text; the process exits after it)
 //
 // What the VM process needs of cage: to be spawned as `cage vmm` with this channel as descriptor 3 and stderr
 // for the log, alone in a new pid namespace (CLONE_NEWPID), with CAP_SETUID, CAP_SETGID and CAP_SETPCAP to
@@ -44,15 +45,19 @@ constexpr uint32_t kGuestLinkPort = 1024; // agent-init connects here first: fra
 enum class VmmMessageKind : uint32_t {
     Start = 1,
     ConnectGuest = 2,
+    Pause = 3,
+    Resume = 4,
     Started = 16,
     GuestConnected = 17,
-    Ended = 18
+    Ended = 18,
+    Paused = 19
 };
 
 enum class VmEnd : uint32_t {
     Shutdown = 1,    // the guest powered off or reset on purpose
     GuestFault = 2,  // triple fault, a device that saw nonsense, an exit we do not serve
     HostFailure = 3, // KVM or memory failed under us
+    GuestPanic = 4,  // its kernel gave up
 };
 
 constexpr uint32_t kStartKernelLog =
@@ -87,6 +92,11 @@ struct StartMessage {
 struct PortMessage { // ConnectGuest, GuestConnected
     VmmMessageKind kind;
     uint32_t port = 0;
+};
+
+struct PauseMessage { // Pause, Resume, Paused
+    VmmMessageKind kind;
+    uint32_t number = 0; // of the Pause
 };
 
 struct EndedMessage {

@@ -22,6 +22,7 @@ struct Limits {
     size_t handshakes = 32;  // not finished; beyond, the oldest has to go
     size_t of_one_peer = 16; // both; an IPv6 peer is its /64
     size_t uploads = 4;      // at a time
+    size_t execs = 20;       // commands and copies in agents; other connections stay possible
     size_t header_bytes = size_t{8} << 10;
     size_t body_bytes = size_t{1} << 20;
     uint64_t upload_bytes = uint64_t{16} << 30;
@@ -40,7 +41,7 @@ struct DoorOptions {
 };
 
 struct DoorCounts {
-    size_t connections = 0, handshakes = 0, uploads = 0;
+    size_t connections = 0, handshakes = 0, uploads = 0, execs = 0;
     uint64_t refused = 0;
 };
 

@@ -4,6 +4,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
+#include <boost/json/serialize.hpp>
 #include <csignal>
 #include <fcntl.h>
 #include <filesystem>
@@ -11,6 +12,7 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <openssl/sha.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <thread>
 #include <unistd.h>
@@ -168,7 +170,9 @@ protected:
                      {.name = "Logs", .handle = [this](Call call) { logs(std::move(call)); }},
                      {.name = "BeginUpload", .handle = [this](Call call) { cage_.begin(std::move(call)); }},
                      {.name = "CommitUpload", .handle = [this](Call call) { cage_.commit(std::move(call)); }},
-                     {.name = "AbortUpload", .handle = [this](Call call) { cage_.abort(std::move(call)); }}});
+                     {.name = "AbortUpload", .handle = [this](Call call) { cage_.abort(std::move(call)); }},
+                     {.name = "Exec", .handle = [this](Call call) { exec(std::move(call)); }},
+                     {.name = "Copy", .handle = [this](Call call) { exec(std::move(call)); }}});
         auto warden =
             service(*loop, "warden", {{.name = "Set", .handle = [this](Call call) {
                                            secret_ = FakeCage::text(call, "value_base64");
@@ -201,6 +205,33 @@ protected:
         else
             call.reply(text(3));
     }
+    // The guest's end and cage's end of the lease stay here.
+    void exec(Call call) {
+        if (call.parameters().at("name") == "nobody")
+            return call.error("io.nullbox.cage.NoSuchAgent", "no agent nobody");
+        auto pair = *make_socket_pair(SOCK_STREAM);
+        auto lease = *make_pipe();
+        std::vector<Fd> fds;
+        fds.push_back(std::move(pair.first));
+        fds.push_back(std::move(lease.write));
+        std::lock_guard guard(log_lock_);
+        exec_said_ = json::serialize(call.parameters());
+        guest_ = std::move(pair.second);
+        lease_ = std::move(lease.read);
+        call.reply({}, std::move(fds));
+    }
+    bool lease_is_held() {
+        pollfd polled{.fd = lease_.get(), .events = POLLIN, .revents = 0};
+        return ::poll(&polled, 1, 0) == 0;
+    }
+    // As far as the guest's end is there.
+    HttpAnswer begin_exec(TestClient& by, std::string_view target = "/v1/exec/researcher") {
+        guest_.reset();
+        auto answer = by.ask("POST", target, R"({"command":["true"]})",
+                             "Connection: Upgrade\r\nUpgrade: nullbox-exec\r\n");
+        if (answer.status == 101) until([&] { return static_cast<bool>(guest_); });
+        return answer;
+    }
     TestClient client(const net::Identity& identity) {
         return TestClient({.port = port_, .identity = &identity});
     }
@@ -224,6 +255,8 @@ protected:
     std::atomic<size_t> connections_ = 0, handshakes_ = 0;
     uint16_t port_ = 0;
     FakeCage cage_;
+    Fd guest_, lease_;
+    std::string exec_said_;
     std::vector<Call> started_; // of the gate's thread
 };
 
@@ -489,6 +522,97 @@ TEST_F(DoorTest, UploadsAreChecked) {
     auto refused = client(alice_).ask("PUT", "/v1/upload/app/x", "x", digest_header("x"));
     EXPECT_EQ(refused.status, 409);
     EXPECT_TRUE(refused.body.contains("the disk is full"));
+}
+
+TEST_F(DoorTest, AStreamIntoAnAgentCarriesBytesBothWays) {
+    start();
+    auto olga = client(olga_);
+    auto answer = begin_exec(olga);
+    EXPECT_EQ(answer.status, 101);
+    EXPECT_TRUE(answer.head.contains("Upgrade: nullbox-exec\r\n")) << answer.head;
+    EXPECT_EQ(exec_said_, R"({"command":["true"],"operator":"olga","name":"researcher"})");
+    EXPECT_TRUE(lease_is_held());
+    std::string binary("\0\xff\r\n\r\n", 6);
+    EXPECT_TRUE(olga.send(binary + "|"));
+    char bytes[16] = {};
+    EXPECT_EQ(::recv(guest_.get(), bytes, 7, MSG_WAITALL), 7);
+    EXPECT_EQ(std::string(bytes, 6), binary);
+    EXPECT_TRUE(write_all(guest_.get(), binary + "|"));
+    EXPECT_EQ(olga.read_until("|"), binary + "|");
+    // What the guest said last arrives, then the end.
+    EXPECT_TRUE(write_all(guest_.get(), "last words|"));
+    guest_.reset();
+    EXPECT_EQ(olga.read_until("|"), "last words|");
+    EXPECT_TRUE(olga.ended());
+    EXPECT_TRUE(until([&] { return !lease_is_held(); }));
+    EXPECT_TRUE(until([&] { return log().contains("olga: exec/researcher: ended\n"); }));
+    EXPECT_TRUE(log().contains("olga: exec/researcher: 101\n"));
+}
+
+TEST_F(DoorTest, WhoLeavesAStreamIntoAnAgentEndsIt) {
+    start();
+    for (bool cut : {false, true}) {
+        auto olga = std::make_unique<TestClient>(TestClient::Options{.port = port_, .identity = &olga_});
+        ASSERT_EQ(begin_exec(*olga, "/v1/copy/researcher").status, 101);
+        if (cut) olga->cut();
+        olga.reset();
+        char byte = 0;
+        EXPECT_EQ(::recv(guest_.get(), &byte, 1, 0), 0); // the guest sees it
+        EXPECT_TRUE(until([&] { return !lease_is_held(); }));
+    }
+    auto olga = client(olga_);
+    ASSERT_EQ(begin_exec(olga).status, 101);
+    write_operators({{"alice", "admin", &alice_}}); // struck off in the middle
+    EXPECT_TRUE(olga.ended());
+    EXPECT_TRUE(until([&] { return !lease_is_held(); }));
+}
+
+TEST_F(DoorTest, AReaderWhoWaitsStopsItsOwnGuestOnly) {
+    start();
+    auto olga = client(olga_);
+    ASSERT_EQ(begin_exec(olga).status, 101);
+    ASSERT_TRUE(set_nonblocking(guest_.get()));
+    size_t sent = 0;
+    std::string piece(65536, 'x');
+    auto quiet_since = Clock::now();
+    while (Clock::now() - quiet_since < 300ms) { // until nothing more goes in
+        ssize_t count = ::send(guest_.get(), piece.data(), piece.size(), MSG_NOSIGNAL);
+        if (count > 0) sent += static_cast<size_t>(count), quiet_since = Clock::now();
+    }
+    EXPECT_LT(sent, size_t{64} << 20); // the kernel's buffers, and one piece of ours
+    EXPECT_EQ(client(alice_).ask("POST", kList, "{}").status, 200);
+    std::string all;
+    while (all.size() < sent) {
+        auto some = olga.read_until("never");
+        if (some.empty()) break;
+        all += some;
+    }
+    EXPECT_EQ(all.size(), sent);
+}
+
+TEST_F(DoorTest, StreamsIntoAgentsAreChecked) {
+    start({.execs = 1});
+    auto rita = client(rita_);
+    auto refused = begin_exec(rita);
+    EXPECT_EQ(refused.status, 403);
+    EXPECT_TRUE(refused.body.contains("exec needs the role operator; rita is reader")) << refused.body;
+    EXPECT_EQ(exec_said_, "");
+    auto upgrade = "Connection: Upgrade\r\nUpgrade: nullbox-exec\r\n";
+    auto status = [&](std::string_view target, std::string_view body, std::string_view headers) {
+        return client(alice_).ask("POST", target, body, headers).status;
+    };
+    EXPECT_EQ(status("/v1/exec/researcher", "{}", ""), 426);
+    EXPECT_EQ(status("/v1/exec/researcher", "{}", "Upgrade: websocket\r\n"), 426);
+    EXPECT_EQ(status("/v1/exec/researcher", R"({"operator":"bob"})", upgrade), 400);
+    EXPECT_EQ(status("/v1/exec/researcher", R"({"name":"other"})", upgrade), 400);
+    EXPECT_EQ(status("/v1/exec/researcher", "{", upgrade), 400);
+    EXPECT_EQ(status("/v1/exec/Researcher", "{}", upgrade), 404);
+    EXPECT_EQ(status("/v1/exec/nobody", "{}", upgrade), 404);
+    EXPECT_EQ(status("/v1/io.nullbox.cage/Exec", "{}", upgrade), 404);
+    EXPECT_EQ(client(alice_).ask("GET", "/v1/exec/researcher").status, 405);
+    auto olga = client(olga_);
+    ASSERT_EQ(begin_exec(olga).status, 101);
+    EXPECT_EQ(status("/v1/exec/researcher", R"({"command":["x"]})", upgrade), 429);
 }
 
 } // namespace

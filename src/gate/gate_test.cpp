@@ -26,6 +26,11 @@ TEST(RequestTarget, IsOneOfAFewTexts) {
     EXPECT_EQ(upload.kind, Kind::Upload);
     EXPECT_EQ(upload.first, "app");
     EXPECT_EQ(upload.second, "web-agent");
+    auto exec = parse_target("POST", "/v1/exec/web-agent");
+    EXPECT_EQ(exec.kind, Kind::Exec);
+    EXPECT_EQ(exec.first, "exec");
+    EXPECT_EQ(exec.second, "web-agent");
+    EXPECT_EQ(parse_target("POST", "/v1/copy/web-agent").first, "copy");
     EXPECT_EQ(parse_target("GET", "/v1/openapi.json").kind, Kind::Description);
     EXPECT_EQ(parse_target("GET", "/v1/io.nullbox.cage/List").kind, Kind::WrongVerb);
     EXPECT_EQ(parse_target("POST", "/v1/upload/app/x").first, "PUT");
@@ -50,6 +55,10 @@ TEST(RequestTarget, AnythingElseIsUnknown) {
                                std::string("/v1/io.nullbox.cage/Li%73t"),
                                std::string("http://box/v1/io.nullbox.cage/List"),
                                std::string("/v1/../v1/io.nullbox.cage/List"),
+                               std::string("/v1/exec/"),
+                               std::string("/v1/exec/a?more=1"),
+                               std::string("/v1/exec/a/b"),
+                               std::string("/v1/exec/.."),
                                std::string("/v1/upload/app/"),
                                std::string("/v1/upload/app/.."),
                                std::string("/v1/upload/app/a/b"),

@@ -134,6 +134,38 @@ static json::object upload() {
     return {{"put", std::move(out)}};
 }
 
+// A stream into an agent. name: also of the method of cage that it is.
+static json::object exec(std::string_view about, const varlink::MethodForm& method,
+                         std::string_view interface) {
+    auto in = schema_of(method.in, interface, "operator");
+    in.at("properties").as_object().erase("name"); // it is in the path
+    json::array required;
+    if (const auto* fields = in.if_contains("required"))
+        for (const auto& field : fields->as_array())
+            if (field != "name") required.push_back(field);
+    in["required"] = std::move(required);
+    in["additionalProperties"] = false;
+    json::object out{{"operationId", about}};
+    out["description"] =
+        cat(method.comment,
+            "\nThe answer is 101, and from there the connection carries frames "
+            "(src/guest_link/exec_frames.h) both ways; an HTTP answer refuses.\nLeast role: ",
+            role_name(kExecRole), ".");
+    out["x-nullbox-role"] = role_name(kExecRole);
+    json::object upgrade{{"name", "Upgrade"},
+                         {"in", "header"},
+                         {"required", true},
+                         {"schema", json::object{{"const", kExecProtocol}}}};
+    out["parameters"] = json::array{path_parameter("name", {{"type", "string"}}), std::move(upgrade)};
+    out["requestBody"] =
+        json::object{{"required", true}, {"content", content("application/json", std::move(in))}};
+    auto responses = answers({});
+    responses.erase("200");
+    responses["101"] = json::object{{"description", "The frames follow"}};
+    out["responses"] = std::move(responses);
+    return {{"post", std::move(out)}};
+}
+
 static json::object self() {
     json::object get{{"operationId", "openapi"}, {"x-nullbox-role", role_name(Role::Reader)}};
     get["description"] = "This description.\nLeast role: reader.";
@@ -170,7 +202,11 @@ json::object openapi(const std::vector<Description>& services) {
         json::object tag{{"name", service.interface}};
         tags.push_back(with_comment(std::move(tag), service.comment));
         for (const auto& method : service.methods)
-            if (const auto* rule = find_rule(service.interface, method.name))
+            if (service.interface == "io.nullbox.cage" && method.name == "Exec")
+                paths["/v1/exec/{name}"] = exec("exec", method, service.interface);
+            else if (service.interface == "io.nullbox.cage" && method.name == "Copy")
+                paths["/v1/copy/{name}"] = exec("copy", method, service.interface);
+            else if (const auto* rule = find_rule(service.interface, method.name))
                 paths[cat("/v1/", service.interface, "/", method.name)] =
                     json::object{{"post", operation(*rule, method, service.interface)}};
     }

@@ -55,6 +55,10 @@ Target parse_target(std::string_view verb, std::string_view target) {
         return for_verb(
             verb, "PUT",
             {.kind = Target::Kind::Upload, .first = std::string(parts[1]), .second = std::string(parts[2])});
+    if (parts.size() == 2 && (parts[0] == "exec" || parts[0] == "copy") && query.empty() && is_name(parts[1]))
+        return for_verb(
+            verb, "POST",
+            {.kind = Target::Kind::Exec, .first = std::string(parts[0]), .second = std::string(parts[1])});
     if (parts.size() != 2 || !is_interface(parts[0]) || !is_method(parts[1])) return {};
     return for_verb(verb, "POST",
                     {.kind = Target::Kind::Call,

@@ -4,6 +4,7 @@
 //
 //     POST /v1/io.nullbox.cage/List        POST /v1/io.nullbox.cage/Logs?more=1
 //     PUT  /v1/upload/app/researcher       GET  /v1/openapi.json
+//     POST /v1/exec/researcher             POST /v1/copy/researcher
 #pragma once
 
 #include <optional>
@@ -13,10 +14,10 @@
 namespace nullbox::gate {
 
 struct Target {
-    enum class Kind { Call, Upload, Description, WrongVerb, Unknown };
+    enum class Kind { Call, Upload, Exec, Description, WrongVerb, Unknown };
     Kind kind = Kind::Unknown;
-    // Call: interface and method. Upload: kind and name. WrongVerb: the verb that would be right, and
-    // nothing.
+    // Call: interface and method. Upload: kind and name. Exec: "exec" or "copy", and the agent. WrongVerb:
+    // the verb that would be right, and nothing.
     std::string first, second;
     bool more = false;
 };

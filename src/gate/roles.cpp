@@ -28,11 +28,15 @@ constexpr Rule kRules[] = {
     {.interface = kCage, .method = "Status", .least = Reader},
     {.interface = kCage, .method = "Inspect", .least = Reader},
     {.interface = kCage, .method = "Logs", .least = Reader, .stream = true},
+    {.interface = kCage, .method = "ListImages", .least = Reader},
     {.interface = kCage, .method = "Start", .least = Operator, .limit = kSlow},
     {.interface = kCage, .method = "Stop", .least = Operator, .limit = kSlow},
     {.interface = kCage, .method = "Restart", .least = Operator, .limit = kSlow},
+    {.interface = kCage, .method = "Pause", .least = Operator},
+    {.interface = kCage, .method = "Resume", .least = Operator},
     {.interface = kCage, .method = "Reload", .least = Admin},
     {.interface = kCage, .method = "Remove", .least = Admin, .limit = kSlow},
+    {.interface = kCage, .method = "RemoveImage", .least = Admin},
 
     {.interface = kEgress, .method = "Status", .least = Reader},
     {.interface = kEgress, .method = "Denials", .least = Reader, .stream = true},
@@ -72,6 +76,8 @@ constexpr Internal kInternal[] = {
     {.interface = kCage, .method = "BeginUpload", .caller = "gate, for /v1/upload"},
     {.interface = kCage, .method = "CommitUpload", .caller = "gate, for /v1/upload"},
     {.interface = kCage, .method = "AbortUpload", .caller = "gate, for /v1/upload"},
+    {.interface = kCage, .method = "Exec", .caller = "gate, for /v1/exec"},
+    {.interface = kCage, .method = "Copy", .caller = "gate, for /v1/copy"},
 };
 
 std::string_view role_name(Role role) {

@@ -34,4 +34,8 @@ std::span<const Internal> internal_methods();
 constexpr Role kUploadRole = Role::Admin;
 constexpr std::string_view kUploadKinds[] = {"image", "app", "manifest"};
 
+// Whoever may start and stop an agent may run commands in it and copy files out and in.
+constexpr Role kExecRole = Role::Operator;
+constexpr std::string_view kExecProtocol = "nullbox-exec"; // of Upgrade
+
 } // namespace nullbox::gate

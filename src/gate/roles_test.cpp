@@ -59,11 +59,29 @@ TEST(Roles, EveryMethodOfEveryServiceIsDecidedOnce) {
 }
 
 TEST(Roles, WhatChangesThingsIsNotForReaders) {
-    for (std::string_view method :
-         {"Start",  "Stop",         "Restart",     "Reload",         "Remove",
-          "Set",    "Delete",       "Grant",       "Revoke",         "Init",
-          "Unlock", "Lock",         "Put",         "Reboot",         "PowerOff",
-          "Halt",   "StartService", "StopService", "RestartService", "ChangePassphrase"})
+    for (std::string_view method : {"Start",
+                                    "Stop",
+                                    "Restart",
+                                    "Reload",
+                                    "Remove",
+                                    "Pause",
+                                    "Resume",
+                                    "Set",
+                                    "Delete",
+                                    "Grant",
+                                    "Revoke",
+                                    "Init",
+                                    "Unlock",
+                                    "Lock",
+                                    "Put",
+                                    "Reboot",
+                                    "PowerOff",
+                                    "Halt",
+                                    "StartService",
+                                    "StopService",
+                                    "RestartService",
+                                    "ChangePassphrase",
+                                    "RemoveImage"})
         for (const auto& rule : rules())
             if (rule.method == method) EXPECT_NE(rule.least, Role::Reader) << rule.interface << "." << method;
     for (auto role : {Role::Reader, Role::Operator, Role::Admin}) EXPECT_EQ(role_of(role_name(role)), role);
@@ -100,7 +118,8 @@ void check_references(const json::value& value, const json::object& schemas) {
 TEST(OpenApi, HasEveryMethodOfTheTableAndNoOther) {
     auto services = descriptions();
     auto document = openapi(services);
-    std::set<std::string> paths, wanted{"/v1/openapi.json", "/v1/upload/{kind}/{name}"};
+    std::set<std::string> paths,
+        wanted{"/v1/openapi.json", "/v1/upload/{kind}/{name}", "/v1/exec/{name}", "/v1/copy/{name}"};
     for (const auto& path : document.at("paths").as_object()) paths.insert(std::string(path.key()));
     for (const auto& rule : rules()) wanted.insert(cat("/v1/", rule.interface, "/", rule.method));
     EXPECT_EQ(paths, wanted);

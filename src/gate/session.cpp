@@ -54,6 +54,8 @@ Session::Session(asio::ip::tcp::socket socket, std::string peer, asio::ssl::cont
 void Session::close() {
     if (std::exchange(closed_, true)) return;
     if (following_) following_->interrupt();
+    beast::error_code ignored;
+    if (guest_) guest_->cancel(ignored);
     lower().close();
 }
 
@@ -145,6 +147,8 @@ asio::awaitable<bool> Session::answer(Head& head) {
     } else if (target.kind == Target::Kind::Upload) {
         response = co_await upload(head, target);
         what = cat("upload/", what);
+    } else if (target.kind == Target::Kind::Exec) {
+        response = co_await exec(head, target, over);
     } else if (target.kind == Target::Kind::WrongVerb) {
         response = refusal(405, "WrongVerb", cat("this target is for ", target.first));
         response.body_unread = true;
@@ -161,45 +165,55 @@ asio::awaitable<bool> Session::answer(Head& head) {
     co_return co_await write(response, version, keep_alive) && keep_alive;
 }
 
-asio::awaitable<Response> Session::call(Head& head, const Target& target, const Rule& rule, bool& over) {
-    auto unread = [](Response response) {
-        response.body_unread = true;
-        return response;
-    };
-    if (who_.role < rule.least)
-        co_return unread(refusal(403, "NotAllowed",
-                                 cat(rule.interface, ".", rule.method, " needs the role ",
-                                     role_name(rule.least), "; ", who_.name, " is ", role_name(who_.role))));
-    if (target.more && !rule.stream)
-        co_return unread(refusal(400, "BadRequest", "this method answers once; leave out more=1"));
-    if (head.content_length().value_or(0) > house_.limits.body_bytes)
-        co_return unread(
+static Response unread(Response response) {
+    response.body_unread = true;
+    return response;
+}
+
+asio::awaitable<Response> Session::read_parameters(Head& head, bool names_operator,
+                                                   json::object& parameters) {
+    auto too_long = [&] {
+        return unread(
             refusal(413, "TooLarge", cat("the body is longer than ", house_.limits.body_bytes, " bytes")));
-    if (!co_await go_on_if_asked(head)) co_return unread({});
+    };
+    if (head.content_length().value_or(0) > house_.limits.body_bytes) co_return too_long();
+    if (!co_await go_on_if_asked(head)) co_return unread({.status = 400});
 
     http::request_parser<http::string_body> whole(std::move(head));
     whole.body_limit(house_.limits.body_bytes);
     lower().expires_after(house_.limits.body);
     auto [failure, count] = co_await http::async_read(stream_, buffer_, whole, kAwait);
-    if (failure == http::error::body_limit)
-        co_return unread(
-            refusal(413, "TooLarge", cat("the body is longer than ", house_.limits.body_bytes, " bytes")));
+    if (failure == http::error::body_limit) co_return too_long();
     if (failure) co_return unread(refusal(400, "BadRequest", "the body does not end as it should"));
 
     auto parsed = whole.get().body().empty() ? Result<json::object>(json::object())
                                              : varlink::parse_object(whole.get().body());
     if (!parsed.has_value())
         co_return refusal(400, "BadRequest", cat("the body: ", printable(parsed.error().message, 300)));
-    if (rule.names_operator) {
+    if (names_operator) {
         if (parsed->contains("operator"))
             co_return refusal(400, "BadRequest", "\"operator\" is whose key this is; leave it out");
         (*parsed)["operator"] = who_.name;
     }
+    parameters = std::move(*parsed);
+    co_return Response{};
+}
+
+asio::awaitable<Response> Session::call(Head& head, const Target& target, const Rule& rule, bool& over) {
+    if (who_.role < rule.least)
+        co_return unread(refusal(403, "NotAllowed",
+                                 cat(rule.interface, ".", rule.method, " needs the role ",
+                                     role_name(rule.least), "; ", who_.name, " is ", role_name(who_.role))));
+    if (target.more && !rule.stream)
+        co_return unread(refusal(400, "BadRequest", "this method answers once; leave out more=1"));
+    json::object parameters;
+    auto read = co_await read_parameters(head, rule.names_operator, parameters);
+    if (read.status != 200) co_return read;
     if (!target.more)
         co_return from_service(
-            co_await house_.backend.call(rule.interface, rule.method, std::move(*parsed), rule.limit));
+            co_await house_.backend.call(rule.interface, rule.method, std::move(parameters), rule.limit));
     over = true;
-    co_await stream(rule, std::move(*parsed), cat(target.first, "/", target.second));
+    co_await stream(rule, std::move(parameters), cat(target.first, "/", target.second));
     co_return Response{};
 }
 

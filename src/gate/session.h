@@ -1,8 +1,10 @@
 // One connection: the handshake, then HTTP/1.1 requests one after the other (Beast). Brings Asio. Internal to
-// src/gate: session.cpp has the requests, upload.cpp the uploads, door.cpp the connections.
+// src/gate: session.cpp has the requests, upload.cpp the uploads, exec.cpp the streams into agents, door.cpp
+// the connections.
 #pragma once
 
 #include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/posix/stream_descriptor.hpp>
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
@@ -61,10 +63,17 @@ private:
     asio::awaitable<void> leave();
 
     asio::awaitable<Response> call(Head& head, const Target& target, const struct Rule& rule, bool& over);
+    // The body, checked, with "operator" filled in if it is to be; a status other than 200 refuses it.
+    asio::awaitable<Response> read_parameters(Head& head, bool names_operator,
+                                              boost::json::object& parameters);
     asio::awaitable<void> stream(const struct Rule& rule, boost::json::object parameters,
                                  const std::string& what);
     asio::awaitable<Response> upload(Head& head, const Target& target);
     asio::awaitable<Result<>> receive_upload(Head& head, Fd destination);
+    asio::awaitable<Response> exec(Head& head, const Target& target, bool& over);
+    asio::awaitable<void> relay(Fd stream);
+    asio::awaitable<void> relay_to_guest(Fd stream);
+    bool client_left();
 
     TlsStream stream_;
     House& house_;
@@ -72,6 +81,7 @@ private:
     Operator who_;
     std::string peer_, why_refused_;
     Stream* following_ = nullptr;
+    asio::posix::stream_descriptor* guest_ = nullptr; // while bytes are carried to and from one
     bool closed_ = false;
 };
 

@@ -1,7 +1,6 @@
 #include "guest_link/frames.h"
 
-#include "base/bytes.h"
-#include "base/text.h"
+#include "guest_link/frame_codec.h"
 
 namespace nullbox::guest_link {
 
@@ -9,57 +8,20 @@ enum class Type : uint8_t {
     Start = 1,
     Stop = 2,
     SetClock = 3,
+    CheckHealth = 32,
     Hello = 64,
     Started = 65,
     Output = 66,
     Exited = 67,
-    Failure = 68
+    Failure = 68,
+    ExecEnded = 69,
+    Health = 96
 };
 
-template <typename Frame>
-constexpr size_t kMaxPayload = 0;
 template <>
 constexpr size_t kMaxPayload<HostFrame> = kMaxHostPayload;
 template <>
 constexpr size_t kMaxPayload<GuestFrame> = kMaxGuestPayload;
-
-constexpr uint32_t kMaxListEntries = 4096;
-
-// --- payload fields
-
-static void put(ByteWriter& out, std::string_view text) {
-    out.number(static_cast<uint32_t>(text.size())).bytes(std::as_bytes(std::span(text)));
-}
-
-static void put(ByteWriter& out, const std::vector<std::string>& list) {
-    out.number(static_cast<uint32_t>(list.size()));
-    for (const auto& text : list) put(out, text);
-}
-
-static std::string take_text(ByteReader& in) {
-    auto length = in.number<uint32_t>();
-    return std::string(as_text(in.take(length)));
-}
-
-static Result<std::vector<std::string>> take_list(ByteReader& in, std::string_view what) {
-    auto count = in.number<uint32_t>();
-    if (count > kMaxListEntries)
-        return error(cat(what, " has ", count, " entries, at most ", kMaxListEntries));
-    std::vector<std::string> list;
-    for (uint32_t i = 0; i < count && !in.failed(); i++) list.push_back(take_text(in));
-    return list;
-}
-
-static Result<bool> take_bool(ByteReader& in, std::string_view what) {
-    auto value = in.number<uint8_t>();
-    if (value > 1) return error(cat(what, " is ", value, ", must be 0 or 1"));
-    return value == 1;
-}
-
-static Result<> check_length(const std::string& text, size_t most, std::string_view what) {
-    if (text.size() > most) return error(cat(what, " has ", text.size(), " bytes, at most ", most));
-    return {};
-}
 
 // --- one encoder and one decoder a frame
 
@@ -136,7 +98,6 @@ static Result<Start> read_start(ByteReader& in) {
     start.authority_pem = take_text(in);
     TRY(check_length(start.authority_pem, kMaxAuthorityText, "authority_pem"));
     start.shares = TRY(take_shares(in));
-    if (start.command.empty() && !in.failed()) return error("command is empty");
     return start;
 }
 
@@ -148,6 +109,23 @@ static Type write(ByteWriter& out, const Stop& stop) {
 static Type write(ByteWriter& out, const SetClock& set) {
     out.number(set.clock_ns);
     return Type::SetClock;
+}
+
+static Type write(ByteWriter& out, const CheckHealth& check) {
+    out.number(check.number).number(static_cast<uint8_t>(check.http)).number(check.port);
+    put(out, check.path);
+    out.number(check.timeout_ms);
+    return Type::CheckHealth;
+}
+
+static Result<CheckHealth> read_check_health(ByteReader& in) {
+    CheckHealth check{.number = in.number<uint32_t>()};
+    check.http = TRY(take_bool(in, "http"));
+    check.port = in.number<uint16_t>();
+    check.path = take_text(in);
+    check.timeout_ms = in.number<uint32_t>();
+    TRY(check_length(check.path, kMaxHealthPath, "path"));
+    return check;
 }
 
 static Type write(ByteWriter& out, const Hello& hello) {
@@ -182,7 +160,7 @@ static Result<Output> read_output(ByteReader& in) {
 
 static Type write(ByteWriter& out, const Exited& exited) {
     out.number(static_cast<uint8_t>(exited.by_signal)).number(exited.value);
-    put(out, exited.reason);
+    out.number(static_cast<uint8_t>(exited.out_of_memory));
     return Type::Exited;
 }
 
@@ -190,10 +168,23 @@ static Result<Exited> read_exited(ByteReader& in) {
     Exited exited;
     exited.by_signal = TRY(take_bool(in, "by_signal"));
     exited.value = in.number<uint32_t>();
-    exited.reason = take_text(in);
+    exited.out_of_memory = TRY(take_bool(in, "out_of_memory"));
     if (exited.value > 255) return error(cat("exit value is ", exited.value, ", at most 255"));
-    TRY(check_length(exited.reason, kMaxMessageText, "reason"));
     return exited;
+}
+
+static Type write(ByteWriter& out, const Health& health) {
+    out.number(health.number).number(static_cast<uint8_t>(health.good));
+    put(out, health.says);
+    return Type::Health;
+}
+
+static Result<Health> read_health(ByteReader& in) {
+    Health health{.number = in.number<uint32_t>()};
+    health.good = TRY(take_bool(in, "good"));
+    health.says = take_text(in);
+    TRY(check_length(health.says, kMaxHealthText, "says"));
+    return health;
 }
 
 static Type write(ByteWriter& out, const Failure& failure) {
@@ -211,20 +202,20 @@ static Result<Failure> read_failure(ByteReader& in) {
     return failure;
 }
 
-// --- frames
-
-template <typename Frame>
-static Result<std::vector<std::byte>> encode_frame(const Frame& frame) {
-    ByteWriter payload;
-    Type type = std::visit([&](const auto& of) { return write(payload, of); }, frame);
-    size_t size = payload.view().size();
-    if (size > kMaxPayload<Frame>)
-        return error(cat("frame of type ", static_cast<uint8_t>(type), " has ", size, " bytes, at most ",
-                         kMaxPayload<Frame>));
-    ByteWriter out;
-    out.number(static_cast<uint32_t>(size)).number(static_cast<uint8_t>(type)).bytes(payload.view());
-    return std::move(out).take();
+static Type write(ByteWriter& out, const ExecEnded& ended) {
+    out.number(ended.number).number(static_cast<uint8_t>(ended.by_signal)).number(ended.value);
+    return Type::ExecEnded;
 }
+
+static Result<ExecEnded> read_exec_ended(ByteReader& in) {
+    ExecEnded ended{.number = in.number<uint32_t>()};
+    ended.by_signal = TRY(take_bool(in, "by_signal"));
+    ended.value = in.number<uint32_t>();
+    if (ended.value > 255) return error(cat("value is ", ended.value, ", at most 255"));
+    return ended;
+}
+
+// --- frames
 
 Result<std::vector<std::byte>> encode(const HostFrame& frame) {
     return encode_frame(frame).context("command and environment are too large for one start");
@@ -238,6 +229,7 @@ static Result<HostFrame> decode(uint8_t type, ByteReader& in, const HostFrame*) 
     if (type == number_of(Type::Start)) return HostFrame(TRY(read_start(in)));
     if (type == number_of(Type::Stop)) return HostFrame(Stop{.grace_ms = in.number<uint32_t>()});
     if (type == number_of(Type::SetClock)) return HostFrame(SetClock{.clock_ns = in.number<uint64_t>()});
+    if (type == number_of(Type::CheckHealth)) return HostFrame(TRY(read_check_health(in)));
     return error("unknown to a guest");
 }
 
@@ -251,40 +243,9 @@ static Result<GuestFrame> decode(uint8_t type, ByteReader& in, const GuestFrame*
     if (type == number_of(Type::Output)) return GuestFrame(TRY(read_output(in)));
     if (type == number_of(Type::Exited)) return GuestFrame(TRY(read_exited(in)));
     if (type == number_of(Type::Failure)) return GuestFrame(TRY(read_failure(in)));
+    if (type == number_of(Type::Health)) return GuestFrame(TRY(read_health(in)));
+    if (type == number_of(Type::ExecEnded)) return GuestFrame(TRY(read_exec_ended(in)));
     return error("unknown to the host");
-}
-
-template <typename Frame>
-void FrameReader<Frame>::feed(std::span<const std::byte> bytes) {
-    if (broken_) return;
-    buffer_.erase(buffer_.begin(), buffer_.begin() + static_cast<ptrdiff_t>(taken_));
-    taken_ = 0;
-    buffer_.insert(buffer_.end(), bytes.begin(), bytes.end());
-}
-
-template <typename Frame>
-Result<std::optional<Frame>> FrameReader<Frame>::next() {
-    if (broken_) return *broken_;
-    ByteReader in(std::span(buffer_).subspan(taken_));
-    auto length = in.number<uint32_t>();
-    auto type = in.number<uint8_t>();
-    if (in.failed()) return std::optional<Frame>();
-    if (length > kMaxPayload<Frame>) {
-        broken_ = error(cat("frame of ", length, " bytes, at most ", kMaxPayload<Frame>));
-        return *broken_;
-    }
-    auto payload = in.take(length);
-    if (in.failed()) return std::optional<Frame>();
-    ByteReader fields(payload);
-    auto frame = decode(type, fields, static_cast<const Frame*>(nullptr));
-    if (frame && fields.failed()) frame = error("ends in the middle of a field");
-    if (frame && !fields.rest().empty()) frame = error(cat(fields.rest().size(), " bytes too many"));
-    if (!frame) {
-        broken_ = with_context(std::move(frame.error()), cat("frame of type ", type));
-        return *broken_;
-    }
-    taken_ += kHeaderBytes + length;
-    return std::optional<Frame>(*std::move(frame));
 }
 
 template class FrameReader<HostFrame>;

@@ -4,7 +4,8 @@
 //
 // The host treats every frame from the guest as hostile: the agent may be root in its VM and may have
 // replaced agent-init. Lengths are bounded before anything is kept, and a payload must be used up to its last
-// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are left for exec, which comes later.
+// byte. Pure: no system calls. Types 4-31 (host) and 69-95 (guest) are exec's: most of them travel on streams
+// of their own (exec_frames.h); from 32 (host) and 96 (guest) on is what concerns the agent's life.
 #pragma once
 
 #include <cstdint>
@@ -18,7 +19,7 @@
 
 namespace nullbox::guest_link {
 
-constexpr uint16_t kVersion = 3;
+constexpr uint16_t kVersion = 4;
 constexpr uint32_t kMemoryPort = 9100; // vsock port of the host, TCP port of the guest's loopback
 constexpr size_t kHeaderBytes = 5;
 constexpr size_t kMaxGuestPayload = size_t{64} << 10; // of a frame that a guest sends
@@ -26,9 +27,12 @@ constexpr size_t kMaxHostPayload = size_t{1} << 20;   // Start holds a whole env
 constexpr size_t kMaxOutputText = size_t{16} << 10;   // a longer line goes in pieces
 constexpr size_t kMaxMessageText = 4096;              // reasons and error texts
 constexpr size_t kMaxStageText = 64;
+constexpr size_t kMaxHealthPath = 256;
+constexpr size_t kMaxHealthText = 200;
 
 constexpr size_t kMaxAuthorityText = size_t{32} << 10;
 constexpr uint32_t kMaxStartShares = 32;
+constexpr uint32_t kImageDecides = UINT32_MAX; // no user's number
 
 // --- host to guest
 
@@ -48,14 +52,14 @@ struct StartShare {   // a folder of the host
 };
 
 struct Start {
-    std::vector<std::string> command;     // argv; at least one
+    std::vector<std::string> command;     // argv; none: the image's
     std::vector<std::string> environment; // "NAME=value"
-    uint32_t uid = 0, gid = 0;
-    std::string working_directory = "/";
-    std::string hostname;       // the agent's name
-    uint64_t clock_ns = 0;      // wall clock, since 1970; 0: leave the guest's
-    bool has_app_image = false; // the second block device goes to /app
-    bool has_memory = false;    // the host serves memory on vsock port kMemoryPort
+    uint32_t uid = 0, gid = 0;            // kImageDecides: the image's
+    std::string working_directory = "/";  // empty: the image's
+    std::string hostname;                 // the agent's name
+    uint64_t clock_ns = 0;                // wall clock, since 1970; 0: leave the guest's
+    bool has_app_image = false;           // the second block device goes to /app
+    bool has_memory = false;              // the host serves memory on vsock port kMemoryPort
     std::optional<Network> network;
     std::string authority_pem;      // of the box, to be trusted beside the image's own; may be empty
     std::vector<StartShare> shares; // outer folders before those inside them
@@ -70,6 +74,15 @@ struct Stop { // TERM to the agent's process group, KILL after the grace
 struct SetClock {          // the host's clock was set while the agent ran
     uint64_t clock_ns = 0; // wall clock, since 1970
     bool operator==(const SetClock&) const = default;
+};
+
+struct CheckHealth {     // one look at the agent, answered by one Health; replaces one that is not answered
+    uint32_t number = 0; // comes back in the answer
+    bool http = false;   // a GET that must answer 2xx; else a connection that must be accepted
+    uint16_t port = 0;   // on the guest's loopback
+    std::string path;    // http only
+    uint32_t timeout_ms = 0; // then it has failed
+    bool operator==(const CheckHealth&) const = default;
 };
 
 // --- guest to host; every field is guest-controlled
@@ -97,9 +110,16 @@ struct Output {
 
 struct Exited {
     bool by_signal = false;
-    uint32_t value = 0; // exit code or signal, 0..255
-    std::string reason; // empty, or more than the number says ("out of memory")
+    uint32_t value = 0;         // exit code or signal, 0..255
+    bool out_of_memory = false; // the guest's kernel killed it for memory
     bool operator==(const Exited&) const = default;
+};
+
+struct Health { // what came of CheckHealth
+    uint32_t number = 0;
+    bool good = false;
+    std::string says; // "answered 503", "connection refused"
+    bool operator==(const Health&) const = default;
 };
 
 struct Failure { // agent-init could not set up the guest or start the command; the guest ends after it
@@ -107,8 +127,16 @@ struct Failure { // agent-init could not set up the guest or start the command; 
     bool operator==(const Failure&) const = default;
 };
 
-using HostFrame = std::variant<Start, Stop, SetClock>;
-using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure>;
+// The end of a command or a copy that somebody ran in the running guest (exec_frames.h).
+struct ExecEnded {
+    uint32_t number = 0; // as its request had it
+    bool by_signal = false;
+    uint32_t value = 0; // exit code or signal, 0..255; of what could not start, 126 or 127
+    bool operator==(const ExecEnded&) const = default;
+};
+
+using HostFrame = std::variant<Start, Stop, SetClock, CheckHealth>;
+using GuestFrame = std::variant<Hello, Started, Output, Exited, Failure, ExecEnded, Health>;
 
 // Fails when the payload would pass the limit; names what is too large.
 Result<std::vector<std::byte>> encode(const HostFrame& frame);

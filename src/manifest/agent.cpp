@@ -23,7 +23,7 @@ static constexpr std::array<std::pair<std::string_view, bool>, 2> kStarts = {{
 }};
 
 // Keys are easily written below the wrong table's header; the message then says where they belong.
-static constexpr std::array<Section::Home, 39> kHomes = {{
+static constexpr std::array<Section::Home, 40> kHomes = {{
     {"name", "[agent]"},
     {"version", "[agent]"},
     {"image", "[agent]"},
@@ -58,6 +58,7 @@ static constexpr std::array<Section::Home, 39> kHomes = {{
     {"path", "[health_check]"},
     {"interval_seconds", "[health_check]"},
     {"failures", "[health_check]"},
+    {"grace_seconds", "[health_check]"},
     {"agent", "the top of the document as [agent]"},
     {"capabilities", "the top of the document as [capabilities]"},
     {"health_check", "the top of the document as [health_check]"},
@@ -103,7 +104,7 @@ static void read_agent(Report& report, const Value& table, std::string_view file
     section.list("command",
                  {.example = "[\"/usr/bin/python3\", \"/app/main.py\"]",
                   .wrong = wrong_argument,
-                  .required = true,
+                  .filled = true,
                   .distinct = false},
                  manifest.command);
     section.environment("environment", manifest.environment);
@@ -111,6 +112,9 @@ static void read_agent(Report& report, const Value& table, std::string_view file
                  manifest.working_directory);
     section.number("user", {.least = 0, .most = kMostId}, manifest.uid);
     if (section.has("user")) manifest.gid = manifest.uid;
+    manifest.has_user = section.has("user");
+    manifest.has_group = section.has("group");
+    manifest.has_working_directory = section.has("working_directory");
     section.number("group", {.least = 0, .most = kMostId}, manifest.gid);
     section.choice<bool>("start", kStarts, manifest.start_at_boot);
     section.choice<RestartPolicy>("restart", kRestartPolicies, manifest.restart);
@@ -191,6 +195,9 @@ static void read_health_check(Report& report, const Value& table, AgentManifest&
     section.number("interval_seconds", {.least = 1, .most = 3600}, seconds);
     check.interval = std::chrono::seconds(seconds);
     section.number("failures", {.least = 1, .most = 100}, check.failures);
+    int64_t grace_seconds = 30;
+    section.number("grace_seconds", {.least = 0, .most = 3600}, grace_seconds);
+    check.grace = std::chrono::seconds(grace_seconds);
     section.finish(kHomes);
     manifest.health_check.push_back(std::move(check));
 }
@@ -198,7 +205,7 @@ static void read_health_check(Report& report, const Value& table, AgentManifest&
 static void read_manifest(Report& report, const Value& root, std::string_view file_name,
                           AgentManifest& manifest) {
     Section top(report, root, "");
-    if (const Value* agent = top.table("agent", true, "[agent] with name, version, image and command"))
+    if (const Value* agent = top.table("agent", true, "[agent] with name, version and image"))
         read_agent(report, *agent, file_name, manifest);
     const Value* capabilities = top.table("capabilities", false, "[capabilities]");
     // Also taken at the top, where older manifests have it.

@@ -3,6 +3,7 @@
 // with a suggestion.
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
 #include <map>
@@ -37,14 +38,16 @@ struct AgentManifest {
     std::string name;                               // LDH lower case, 1..32; must equal the file's name
     std::string version;                            // 1..64 printable characters
     std::string image;                              // name of a runtime image, LDH 1..64
-    std::vector<std::string> command;               // argv, at least one, each 1..4096 bytes, at most 64
+    std::vector<std::string> command;               // argv, each 1..4096 bytes, at most 64; none: the image's
     std::map<std::string, std::string> environment; // [agent.environment], at most 128 entries
     std::string working_directory = "/";            // absolute, no ".."
     uint32_t uid = 1000, gid = 1000; // user = N; inside the guest, 0 allowed (root in its own VM)
-    bool start_at_boot = true;       // start = "boot" | "manual"
+    // Whether the manifest says them. What it does not say the image may (guest_link/image_config.h).
+    bool has_user = false, has_group = false, has_working_directory = false;
+    bool start_at_boot = true; // start = "boot" | "manual"
     RestartPolicy restart = RestartPolicy::Never;
     // [capabilities]
-    uint32_t max_cpu_percent = 100; // 1..3200; 100 = one core; vCPUs = ceil(percent / 100)
+    uint32_t max_cpu_percent = 100; // 1..3200; 100 = one core; see vcpus()
     uint32_t max_memory_mb = 128;   // 64..65536
     // [capabilities.network]
     std::vector<std::string> network_allow; // host, *.suffix, host:port, address:port: form checked here
@@ -64,9 +67,11 @@ struct AgentManifest {
         std::string path = "/";
         std::chrono::milliseconds interval{10'000};
         uint32_t failures = 3;
+        std::chrono::milliseconds grace{30'000}; // bad checks do not count so long, until the first good one
     };
     std::vector<HealthCheck> health_check; // none or one
-    uint32_t vcpus() const { return (max_cpu_percent + 99) / 100; }
+    // As many as the time takes, and no more than a guest's kernel knows (NR_CPUS).
+    uint32_t vcpus() const { return std::min<uint32_t>((max_cpu_percent + 99) / 100, 16); }
 };
 
 // Exactly one of: a manifest in which everything is right, or at least one diagnostic.

@@ -35,7 +35,8 @@ kind = "http"
 port = 8080
 path = "/health"
 interval_seconds = 5
-failures = 2)");
+failures = 2
+grace_seconds = 0)");
 
 static std::vector<Diagnostic> wrong(std::string_view text, std::string_view file = kFile) {
     auto parsed = parse_agent(text, file);
@@ -79,6 +80,7 @@ TEST(Agent, WholeManifest) {
     EXPECT_EQ(agent.health_check[0].path, "/health");
     EXPECT_EQ(agent.health_check[0].interval, std::chrono::seconds(5));
     EXPECT_EQ(agent.health_check[0].failures, 2u);
+    EXPECT_EQ(agent.health_check[0].grace, std::chrono::seconds(0));
 }
 
 TEST(Agent, SmallestManifestHasTheDefaults) {
@@ -96,6 +98,14 @@ TEST(Agent, SmallestManifestHasTheDefaults) {
     EXPECT_TRUE(agent.health_check.empty());
 }
 
+TEST(Agent, WhatIsLeftToTheImageIsKnown) {
+    auto silent = right("[agent]\nname = \"hello\"\nversion = \"1\"\nimage = \"hello\"\n");
+    EXPECT_TRUE(silent.command.empty());
+    EXPECT_FALSE(silent.has_user || silent.has_group || silent.has_working_directory);
+    auto said = right(kWhole.text());
+    EXPECT_TRUE(said.has_user && said.has_group && said.has_working_directory);
+}
+
 TEST(Agent, GroupFollowsUser) {
     auto agent = right(kWhole.with("agent.group", ""));
     EXPECT_EQ(agent.uid, 1001u);
@@ -103,8 +113,8 @@ TEST(Agent, GroupFollowsUser) {
 }
 
 TEST(Agent, EachKeyMissing) {
-    const std::vector<std::string> required = {"agent.name",    "agent.version",     "agent.image",
-                                               "agent.command", "health_check.kind", "health_check.port"};
+    const std::vector<std::string> required = {"agent.name", "agent.version", "agent.image",
+                                               "health_check.kind", "health_check.port"};
     for (const auto& key : kWhole.keys()) {
         auto text = kWhole.with(key.line, "");
         if (std::ranges::find(required, key.path) == required.end()) {
@@ -115,7 +125,7 @@ TEST(Agent, EachKeyMissing) {
         expect_one(wrong(text), kFile, table_line, key.path, "is missing; must be ");
     }
     expect_one(wrong("[capabilities]\n"), kFile, 0, "agent", "is missing; write [agent]");
-    EXPECT_EQ(wrong("[agent]\n").size(), 4u) << "every missing key is told at once";
+    EXPECT_EQ(wrong("[agent]\n").size(), 3u) << "every missing key is told at once";
 }
 
 // A date is the wrong type everywhere; a whole number is it for all but the numbers.
@@ -149,7 +159,7 @@ TEST(Agent, EachKeyMistyped) {
         EXPECT_EQ(found->column, 1u);
         EXPECT_EQ(found->key, key.path + "x");
     }
-    expect_one(wrong(kWhole.text() + "[capabilites]\n"), kFile, 27, "capabilites",
+    expect_one(wrong(kWhole.text() + "[capabilites]\n"), kFile, 28, "capabilites",
                "did you mean \"capabilities\"?");
 }
 
@@ -219,6 +229,7 @@ TEST(Agent, OutOfBounds) {
         {"health_check.path", "path = \"/a b\"", "such as \"/health\""},
         {"health_check.interval_seconds", "interval_seconds = 0", "from 1 to 3600, is 0"},
         {"health_check.failures", "failures = 101", "from 1 to 100, is 101"},
+        {"health_check.grace_seconds", "grace_seconds = 3601", "from 0 to 3600, is 3601"},
     };
     for (const auto& one : cases) {
         SCOPED_TRACE(one.line);
@@ -226,6 +237,16 @@ TEST(Agent, OutOfBounds) {
         uint32_t line = one.at == "health_check.path" ? kWhole.find("health_check.path").line : key.line;
         expect_one(wrong(kWhole.with(key.line, one.line)), kFile, line, one.at.empty() ? one.key : one.at,
                    one.message);
+    }
+}
+
+TEST(Agent, VcpusAreWhatTheTimeTakesUpToTheKernelsLimit) {
+    AgentManifest agent;
+    const std::vector<std::pair<uint32_t, uint32_t>> cases{
+        {1, 1}, {100, 1}, {101, 2}, {1600, 16}, {3200, 16}};
+    for (auto [percent, vcpus] : cases) {
+        agent.max_cpu_percent = percent;
+        EXPECT_EQ(agent.vcpus(), vcpus) << percent;
     }
 }
 

@@ -126,7 +126,7 @@ bool Section::list(std::string_view key, const ListRule& rule, std::vector<std::
     auto found = expect(key, Value::Kind::List, "a list of texts", rule.example, rule.required);
     if (!found) return false;
     const auto& items = found->value.items;
-    if (rule.required && items.empty()) {
+    if ((rule.required || rule.filled) && items.empty()) {
         wrong(key, with_example("must not be empty", key, rule.example));
         return false;
     }

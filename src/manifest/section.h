@@ -35,6 +35,7 @@ struct ListRule {
     size_t most_bytes = 4096; // of one item; one may not be empty
     Form wrong = nullptr;
     bool required = false; // and then not empty
+    bool filled = false;   // not empty if it is there
     bool distinct = true;
 };
 

@@ -11,7 +11,7 @@ Result<> agent_list(Tool& tool) {
     auto answer = TRY(tool.ask("cage", "List"));
     if (!tool.json)
         show_list(tool.terminal, list_at(answer.parameters, "agents"),
-                  {"name", "state", "describe=SAYS", "image", "version"},
+                  {"name", "state", "describe=SAYS", "health", "image", "version"},
                   "no agents: nullctl agent deploy FOLDER");
     return {};
 }
@@ -63,29 +63,6 @@ Result<> agent_remove(Tool& tool, const std::string& name, bool yes) {
     if (!yes && !tool.terminal.confirm(cat("Take ", name, ", its manifest and its files off the box?")))
         return ends_with(Exit::Failed, "nothing was done");
     return tool.tell("cage", "Remove", {{"name", name}}, cat(name, " is gone from the box."));
-}
-
-// A line that is not whole yet goes on in the stream's next one.
-static void show_line(Terminal& terminal, const json::object& line) {
-    auto stream = text_at(line, "stream");
-    auto tone = stream == "stderr"                   ? Tone::Caution
-                : stream == "cage" || stream == "vm" ? Tone::Faint
-                                                     : Tone::Plain;
-    auto text = cat(time_text(number_at(line, "time_ms")), " ", stream, stream.size() < 6 ? "   " : " ",
-                    text_at(line, "text"), flag_at(line, "partial") ? " …" : "");
-    terminal.line(text, tone);
-}
-
-Result<> agent_logs(Tool& tool, const std::string& name, int64_t lines, bool follow) {
-    auto* box = TRY(tool.box());
-    return box->follow("cage", "Logs", {{"name", name}, {"lines", lines}, {"follow", follow}},
-                       [&](Answer answer) -> Result<bool> {
-                           if (tool.json) tool.terminal.json(answer.text);
-                           if (tool.json) return true;
-                           for (const auto& item : list_at(answer.parameters, "lines"))
-                               if (item.is_object()) show_line(tool.terminal, item.get_object());
-                           return true;
-                       });
 }
 
 } // namespace nullbox::nullctl

@@ -20,11 +20,13 @@
 #include <cstring>
 #include <openssl/evp.h>
 #include <openssl/sslerr.h>
+#include <sstream>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/loop.h" // Clock
 #include "base/text.h"
+#include "nullctl/box_stream.h"
 #include "nullctl/exit_status.h"
 #include "varlink/message.h"
 
@@ -42,6 +44,7 @@ constexpr std::chrono::seconds kConnectLimit{10};
 constexpr std::chrono::seconds kStaleAfter{20};  // the box closes an idle connection after a minute
 constexpr std::chrono::seconds kStreamLimit{60}; // the box sends an empty line more often than that
 constexpr std::chrono::seconds kPieceLimit{60};
+constexpr std::chrono::seconds kCallLimit{180};
 constexpr size_t kMostAnswerBytes = size_t{64} << 20;
 constexpr size_t kMostLineBytes = size_t{8} << 20;
 constexpr size_t kPieceBytes = size_t{256} << 10;
@@ -51,10 +54,12 @@ struct Box::Impl {
 
     asio::awaitable<Result<>> open();
     asio::awaitable<Result<Answer>> call(std::string target, std::string body, std::chrono::seconds limit);
+    asio::awaitable<Result<std::vector<Result<Answer>>>> call_all(std::vector<std::string> targets);
     asio::awaitable<Result<>> follow(std::string target, std::string body,
                                      const std::function<Result<bool>(Answer)>& each);
     asio::awaitable<Result<>> upload(std::string target, int fd, uint64_t size, std::string digest,
                                      const std::function<void(uint64_t, uint64_t)>& moved);
+    asio::awaitable<Result<>> upgrade(std::string target, std::string body);
     asio::awaitable<Result<>> send_body(int fd, uint64_t size,
                                         const std::function<void(uint64_t, uint64_t)>& moved);
     asio::awaitable<Result<Answer>> read_answer(std::chrono::seconds limit);
@@ -139,7 +144,9 @@ asio::awaitable<Result<>> Box::Impl::open() {
                              ". Is it on, and is the address right? Its console shows both"));
     };
     tcp::resolver resolver(context);
-    auto [unresolved, places] = co_await resolver.async_resolve(box.host, std::to_string(box.port), kAwait);
+    // Not async_resolve(): its thread would live on and take signals that exec waits for.
+    beast::error_code unresolved;
+    auto places = resolver.resolve(box.host, std::to_string(box.port), unresolved);
     if (unresolved) co_return unreachable("look the name up", unresolved);
     lower().expires_after(kConnectLimit);
     auto [unconnected, place] = co_await lower().async_connect(places, kAwait);
@@ -167,6 +174,10 @@ http::request<http::string_body> Box::Impl::request(http::verb verb, std::string
     out.body() = std::move(body);
     out.prepare_payload();
     return out;
+}
+
+static std::string target_of(std::string_view service, std::string_view method) {
+    return cat("/v1/io.nullbox.", service, "/", method);
 }
 
 static Result<json::object> parse_answer(std::string_view text) {
@@ -197,6 +208,27 @@ asio::awaitable<Result<Answer>> Box::Impl::call(std::string target, std::string 
     ::explicit_bzero(message.body().data(), message.body().size());
     if (failure) co_return broken("send the request", failure);
     co_return co_await read_answer(limit);
+}
+
+asio::awaitable<Result<std::vector<Result<Answer>>>> Box::Impl::call_all(std::vector<std::string> targets) {
+    if (auto opened = co_await open(); !opened.has_value()) co_return opened.error();
+    std::string all;
+    for (auto& target : targets) {
+        std::ostringstream one;
+        one << request(http::verb::post, std::move(target), "{}");
+        all += one.str();
+    }
+    lower().expires_after(kConnectLimit);
+    auto [failure, count] = co_await asio::async_write(*stream, asio::buffer(all), kAwait);
+    if (failure) co_return broken("send the request", failure);
+    std::vector<Result<Answer>> answers;
+    while (answers.size() < targets.size()) {
+        if (stream)
+            answers.push_back(co_await read_answer(kCallLimit));
+        else
+            answers.push_back(answers.back()); // the connection has ended before it
+    }
+    co_return answers;
 }
 
 asio::awaitable<Result<>> Box::Impl::follow(std::string target, std::string body,
@@ -284,13 +316,34 @@ asio::awaitable<Result<>> Box::Impl::upload(std::string target, int fd, uint64_t
     }
     auto went = co_await send_body(fd, size, moved);
     // What the box has to say about a body that it stopped taking is better than our own error.
-    auto answer = co_await read_answer(std::chrono::seconds(180));
+    auto answer = co_await read_answer(kCallLimit);
     if (!went.has_value() && (answer.has_value() || exit_of(answer.error()) == Exit::Unreachable)) {
         stream.reset();
         co_return went.error();
     }
     if (!answer.has_value()) co_return answer.error();
     co_return Result<>();
+}
+
+// Leaves the connection in `stream`, with its first bytes in `buffer`, when the box has switched.
+asio::awaitable<Result<>> Box::Impl::upgrade(std::string target, std::string body) {
+    if (auto opened = co_await open(); !opened.has_value()) co_return opened.error();
+    auto message = request(http::verb::post, std::move(target), std::move(body));
+    message.set(http::field::connection, "Upgrade");
+    message.set(http::field::upgrade, "nullbox-exec");
+    lower().expires_after(kConnectLimit);
+    auto [unsent, sent] = co_await http::async_write(*stream, message, kAwait);
+    if (unsent) co_return broken("send the request", unsent);
+    http::response_parser<http::string_body> parser;
+    parser.body_limit(kMostAnswerBytes);
+    lower().expires_after(kPieceLimit);
+    auto [failure, count] = co_await http::async_read(*stream, buffer, parser, kAwait);
+    if (failure) co_return broken("read the answer", failure);
+    answered = true;
+    if (parser.get().result() == http::status::switching_protocols) co_return Result<>();
+    stream.reset();
+    auto parsed = parse_answer(parser.get().body());
+    co_return parsed.has_value() ? refusal_of(parser.get().result_int(), *parsed) : parsed.error();
 }
 
 Error refusal_of(unsigned status, const json::object& body) {
@@ -341,15 +394,22 @@ Box::Box(Box&& other) noexcept : box_(std::move(other.box_)), key_(std::move(oth
 Result<Answer> Box::call(std::string_view service, std::string_view method, json::object parameters,
                          std::chrono::seconds limit) {
     if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
-    return impl_->run(
-        impl_->call(cat("/v1/io.nullbox.", service, "/", method), json::serialize(parameters), limit));
+    return impl_->run(impl_->call(target_of(service, method), json::serialize(parameters), limit));
+}
+
+std::vector<Result<Answer>> Box::call_all(const std::vector<Question>& questions) {
+    if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
+    std::vector<std::string> targets;
+    for (const auto& question : questions) targets.push_back(target_of(question.service, question.method));
+    auto answers = impl_->run(impl_->call_all(std::move(targets)));
+    if (answers.has_value()) return *std::move(answers);
+    return std::vector<Result<Answer>>(questions.size(), answers.error());
 }
 
 Result<> Box::follow(std::string_view service, std::string_view method, json::object parameters,
                      const std::function<Result<bool>(Answer)>& each) {
     if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
-    return impl_->run(
-        impl_->follow(cat("/v1/io.nullbox.", service, "/", method), json::serialize(parameters), each));
+    return impl_->run(impl_->follow(target_of(service, method), json::serialize(parameters), each));
 }
 
 Result<> Box::upload(std::string_view kind, std::string_view name, int fd,
@@ -368,6 +428,14 @@ Result<> Box::upload(std::string_view kind, std::string_view name, int fd,
     if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
     return impl_->run(
         impl_->upload(cat("/v1/upload/", kind, "/", name), fd, size, cat("sha-256=:", digest, ":"), moved));
+}
+
+Result<std::unique_ptr<BoxStream>> Box::stream(const std::string& target, const json::object& parameters) {
+    if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
+    TRY(impl_->run(impl_->upgrade(target, json::serialize(parameters))));
+    return BoxStream::carry(impl_->context, {.tls = std::move(impl_->tls),
+                                             .stream = std::move(impl_->stream),
+                                             .buffer = std::move(impl_->buffer)});
 }
 
 Result<std::string> Box::fingerprint_at(const KnownBox& box, const net::Identity& key) {

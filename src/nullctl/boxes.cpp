@@ -91,10 +91,16 @@ static void show_services(Terminal& terminal, const json::array& services) {
 }
 
 Result<> status(Tool& tool) {
-    auto answer = TRY(tool.ask("nulld", "Status"));
-    if (tool.json) return {};
+    auto* box = TRY(tool.box());
+    if (tool.json) {
+        TRY(tool.ask("nulld", "Status"));
+        return {};
+    }
+    auto answers = box->call_all({{"nulld", "Status"}, {"warden", "State"}, {"cage", "List"}});
+    const auto &vault = answers[1], &agents = answers[2];
     auto& terminal = tool.terminal;
-    const auto& machine = answer.parameters;
+    if (!answers[0].has_value()) return answers[0].error();
+    const auto& machine = answers[0]->parameters;
     terminal.line(cat(text_at(machine, "hostname"), ": NullBox ", text_at(machine, "version"), ", Linux ",
                       text_at(machine, "kernel"), ", up ", span_text(number_at(machine, "uptime_ms")),
                       flag_at(machine, "shutting_down") ? ", shutting down" : ""),
@@ -114,13 +120,13 @@ Result<> status(Tool& tool) {
         terminal.line(cat("problem: ", text_of(problem)), Tone::Danger);
     show_services(terminal, list_at(machine, "services"));
     // The services' own; what cannot be asked is above already, as a service that does not run.
-    auto* box = TRY(tool.box());
-    if (auto vault = box->call("warden", "State"); vault.has_value()) {
+    if (vault.has_value()) {
         auto state = text_at(vault->parameters, "state");
         terminal.line(cat("vault: ", state), tone_of_state(state));
     }
-    if (auto agents = box->call("cage", "List"); agents.has_value())
-        show_list(terminal, list_at(agents->parameters, "agents"), {"name=AGENT", "state", "describe=SAYS"},
+    if (agents.has_value())
+        show_list(terminal, list_at(agents->parameters, "agents"),
+                  {"name=AGENT", "state", "describe=SAYS", "health"},
                   "no agents: nullctl agent deploy FOLDER");
     return {};
 }

@@ -17,9 +17,13 @@ struct Words {
     std::string name, second, third, fourth, fingerprint, role = "admin", reason, kdf, agent;
     int64_t lines = 100, grace_ms = -1;
     bool follow = false, yes = false, no_start = false;
+    ExecOptions exec;
+    CopyOptions copy;
+    LogOptions log;
     GrantOptions grant;
     PutOptions put;
     PageOptions page;
+    ImportOptions import;
 };
 
 class CommandLine {
@@ -71,6 +75,7 @@ private:
     void yes(CLI::App* to) { to->add_flag("-y,--yes", words_.yes, "do not ask"); }
     void add_box();
     void add_agents();
+    void add_exec(CLI::App* agent);
     void add_vault();
     void add_egress();
     void add_memory();
@@ -125,18 +130,80 @@ void CommandLine::add_agents() {
         named("stop", "stop an agent", [this] { return agent_stop(tool_, words_.name, words_.grace_ms); });
     stop->add_option("--grace-ms", w.grace_ms, "from SIGTERM to SIGKILL")->check(CLI::Range(0, 60'000));
     named("restart", "stop an agent and start it anew", [this] { return agent_restart(tool_, words_.name); });
-    follow(named("logs", "what an agent prints",
-                 [this] { return agent_logs(tool_, words_.name, words_.lines, words_.follow); }));
+    named("pause", "stand an agent still, with all that it has in memory",
+          [this] { return agent_pause(tool_, words_.name); });
+    named("resume", "let a paused agent go on", [this] { return agent_resume(tool_, words_.name); });
+    named("status", "how an agent is: health, times, what it uses, how its last run ended",
+          [this] { return agent_status(tool_, words_.name); });
+    auto* log = named("logs", "what an agent prints", [this] {
+        words_.log.name = words_.name;
+        words_.log.lines = words_.lines;
+        words_.log.follow = words_.follow;
+        return agent_logs(tool_, words_.log);
+    });
+    follow(log);
+    log->add_option("--stream", w.log.stream, "only that; stdout and stderr as they came, without a prefix")
+        ->check(CLI::IsMember({"stdout", "stderr", "vm", "cage"}));
+    log->add_option("--since", w.log.since, "only what is newer: 90s, 10m, 2h, 1d, or 2026-11-30T12:00:00Z");
+    log->add_flag("-t,--timestamps", w.log.timestamps, "with the time in UTC, to the millisecond");
+    add_exec(agent);
     named("inspect", "what an agent may do, and how it is",
           [this] { return agent_inspect(tool_, words_.name); });
     yes(named("remove", "take an agent off the box",
               [this] { return agent_remove(tool_, words_.name, words_.yes); }));
 
     auto* image = group("image", "runtime images");
-    auto* import = command(image, "import", "put a runtime image on the box",
-                           [this] { return image_import(tool_, words_.name, words_.second); });
-    word(import, "FILE", w.name, "a SquashFS or EROFS image");
-    word(import, "NAME", w.second, "what manifests call it");
+    auto* import = command(image, "import", "turn what there is into a runtime image, and put it on the box",
+                           [this] { return image_import(tool_, words_.import); });
+    word(import, "SOURCE", w.import.source,
+         "an OCI layout or archive, what docker save writes, a tar, a folder, or a SquashFS or EROFS image");
+    import->add_option("NAME,--name", w.import.name, "what manifests call it; else after SOURCE");
+    import->add_option("--output", w.import.output, "write it to this file, and leave the box alone");
+    import->add_option("--platform", w.import.platform, "of an image for several")->capture_default_str();
+    import->add_option("--tag", w.import.tag, "which, if SOURCE holds several images");
+    import->add_flag("--allow-stray-whiteouts", w.import.limits.allow_stray_whiteouts,
+                     "take layers that remove files which no layer below has");
+    auto limit = [&](const std::string& title, uint64_t& target, const std::string& about) {
+        import->add_option(title, target, about)->check(CLI::PositiveNumber)->capture_default_str();
+    };
+    limit("--max-entries", w.import.limits.entries, "refuse more files than this");
+    limit("--max-file-mb", w.import.file_mb, "refuse a larger file");
+    limit("--max-total-mb", w.import.total_mb, "refuse what unpacks to more");
+    limit("--max-ratio", w.import.limits.ratio, "refuse what unpacks to so many times its size");
+    command(image, "list", "the box's runtime images, and who uses them",
+            [this] { return image_list(tool_); });
+    auto* drop = command(image, "remove", "take a runtime image that no agent uses off the box",
+                         [this] { return image_remove(tool_, words_.name); });
+    word(drop, "NAME", w.name, "of the image");
+}
+
+void CommandLine::add_exec(CLI::App* agent) {
+    auto& e = words_.exec;
+    auto* exec = command(agent, "exec", "run a command in a running agent", [this] {
+        words_.exec.name = words_.name;
+        return agent_exec(tool_, words_.exec);
+    });
+    word(exec, "NAME", words_.name, "of the agent");
+    exec->add_option("COMMAND", e.command, "after \"--\": the command and its arguments")->required();
+    exec->add_flag("-i,--interactive", e.interactive, "standard input goes to the command");
+    exec->add_flag("-t,--tty", e.terminal, "the command gets a terminal, of the size of this one");
+    exec->add_option("-u,--user", e.user, "NAME, UID or UID:GID in the guest; the manifest's user otherwise");
+    exec->add_option("-w,--workdir", e.working_directory, "where it runs");
+    exec->add_option("-e,--env", e.environment, "NAME=VALUE, beside the agent's own environment")
+        ->take_all()
+        ->allow_extra_args(false);
+    exec->footer(
+        "Status: the command's; 128 and its number for a signal; 126 or 127 if it cannot be run or is\n"
+        "not there; 125 if nullctl or the box failed.");
+    auto& c = words_.copy;
+    auto* copy = command(agent, "cp", "copy files out of an agent or into it",
+                         [this] { return agent_copy(tool_, words_.copy); });
+    word(copy, "FROM", c.from, "NAME:PATH in the agent, or a path here, or \"-\"");
+    word(copy, "TO", c.to, "the other of both");
+    copy->add_option("-u,--user", c.user, "whose rights count in the guest; the manifest's user otherwise");
+    copy->add_option("--most-mb", c.most_mb, "take no more than that out of an agent")
+        ->check(CLI::Range(1, 1 << 30))
+        ->capture_default_str();
 }
 
 void CommandLine::add_vault() {
@@ -292,11 +359,12 @@ Exit run(const std::vector<std::string>& arguments, Tool& tool) {
     auto parsed = line.parse(arguments);
     if (parsed != Exit::Good || !line.chosen()) return parsed;
     auto done = line.chosen()();
+    if (tool.exit_code && done.has_value()) return static_cast<Exit>(*tool.exit_code);
     if (done.has_value()) return Exit::Good;
     for (auto part : split(done.error().message, '\n'))
         tool.terminal.note(cat(part.data() == done.error().message.data() ? "nullctl: " : "", part),
                            Tone::Danger);
-    return exit_of(done.error());
+    return tool.exit_code ? static_cast<Exit>(*tool.exit_code) : exit_of(done.error());
 }
 
 } // namespace nullbox::nullctl

@@ -3,6 +3,7 @@
 
 #include <optional>
 
+#include "importer/limits.h"
 #include "nullctl/tool.h"
 
 namespace nullbox::nullctl {
@@ -23,7 +24,18 @@ struct DeployOptions {
     bool yes = false, start = true;
 };
 Result<> agent_deploy(Tool& tool, const DeployOptions& options);
-Result<> image_import(Tool& tool, const std::string& file, const std::string& name);
+// The bytes of an open file to the box, with progress.
+Result<> send(Tool& tool, std::string_view kind, std::string_view name, int fd, std::string_view what);
+
+// images.cpp
+struct ImportOptions {
+    std::string source, name, platform = "linux/amd64", tag, output; // output: a file here, not the box
+    importer::Limits limits;
+    uint64_t file_mb = importer::Limits().file_bytes >> 20, total_mb = importer::Limits().total_bytes >> 20;
+};
+Result<> image_import(Tool& tool, const ImportOptions& options);
+Result<> image_list(Tool& tool);
+Result<> image_remove(Tool& tool, const std::string& name);
 
 // agents.cpp
 Result<> agent_list(Tool& tool);
@@ -32,7 +44,36 @@ Result<> agent_start(Tool& tool, const std::string& name);
 Result<> agent_stop(Tool& tool, const std::string& name, int64_t grace_ms);
 Result<> agent_restart(Tool& tool, const std::string& name);
 Result<> agent_remove(Tool& tool, const std::string& name, bool yes);
-Result<> agent_logs(Tool& tool, const std::string& name, int64_t lines, bool follow);
+struct LogOptions {
+    std::string name, stream, since; // stream: one only; since: "10m" or a time
+    int64_t lines = 100;
+    bool follow = false, timestamps = false;
+};
+Result<> agent_logs(Tool& tool, const LogOptions& options);
+
+// copy.cpp
+bool is_agent_name(std::string_view text);
+
+// exec.cpp
+struct ExecOptions {
+    std::string name, user, working_directory;
+    std::vector<std::string> command, environment;
+    bool terminal = false, interactive = false;
+};
+Result<> agent_exec(Tool& tool, const ExecOptions& options);
+
+// copy.cpp
+struct CopyOptions {
+    std::string from, to; // one of them is "NAME:PATH"; the other may be "-"
+    std::string user;
+    int64_t most_mb = 4096;
+};
+Result<> agent_copy(Tool& tool, const CopyOptions& options);
+
+// agent_life.cpp
+Result<> agent_status(Tool& tool, const std::string& name);
+Result<> agent_pause(Tool& tool, const std::string& name);
+Result<> agent_resume(Tool& tool, const std::string& name);
 
 // vault.cpp
 Result<> vault_init(Tool& tool, const std::string& kdf);

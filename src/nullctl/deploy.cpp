@@ -14,8 +14,7 @@
 
 namespace nullbox::nullctl {
 
-static Result<> send(Tool& tool, std::string_view kind, std::string_view name, int fd,
-                     std::string_view what) {
+Result<> send(Tool& tool, std::string_view kind, std::string_view name, int fd, std::string_view what) {
     auto* box = TRY(tool.box());
     return box->upload(kind, name, fd, [&](uint64_t done, uint64_t total) {
         auto size = size_text(static_cast<int64_t>(total));
@@ -64,7 +63,7 @@ static Result<> start_it(Tool& tool, const std::string& name) {
     auto* box = TRY(tool.box());
     auto before = TRY(box->call("cage", "Status", {{"name", name}}));
     auto state = text_at(object_at(before.parameters, "agent"), "state");
-    bool runs = state == "running" || state == "starting" || state == "stopping";
+    bool runs = state == "running" || state == "paused" || state == "starting" || state == "stopping";
     auto started = box->call("cage", runs ? "Restart" : "Start", {{"name", name}});
     if (started.has_value()) return {};
     return Error(std::move(started.error())).message.contains("image")
@@ -101,16 +100,6 @@ Result<> agent_deploy(Tool& tool, const DeployOptions& options) {
     if (!tool.json)
         tool.terminal.line(cat(manifest.name, ": ", text_at(object_at(now.parameters, "agent"), "describe"),
                                "; its output: nullctl agent logs -f ", manifest.name));
-    return {};
-}
-
-Result<> image_import(Tool& tool, const std::string& file, const std::string& name) {
-    auto fd = TRY(open_readonly(file));
-    TRY(send(tool, "image", name, fd.get(), name));
-    if (tool.json)
-        tool.terminal.json("{}");
-    else
-        tool.terminal.line(cat("image ", name, " is on the box."));
     return {};
 }
 

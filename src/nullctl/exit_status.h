@@ -17,6 +17,9 @@ enum class Exit {
     Locked = 5,      // the vault is locked
 };
 
+// Where the status is that of a command in an agent: ours, if it never came to that.
+constexpr int kExecFailed = 125;
+
 inline Error ends_with(Exit status, std::string message) {
     return Error{.code = -static_cast<int>(status), .message = std::move(message)};
 }

@@ -83,7 +83,9 @@ void show_list(Terminal& terminal, const json::array& list, const std::vector<st
         auto& row = rows.emplace_back();
         for (const auto& field : fields) {
             auto text = cell_text(item.get_object(), field);
-            row.emplace_back(text, field == "state" ? tone_of_state(text) : Tone::Plain);
+            row.emplace_back(text, field == "state"    ? tone_of_state(text)
+                                   : field == "health" ? tone_of_health(text)
+                                                       : Tone::Plain);
         }
     }
     if (!fields.empty()) terminal.table({titles.begin(), titles.end()}, rows);
@@ -137,12 +139,16 @@ std::string span_text(int64_t ms) {
     return cat(minutes / 1440, " d ", minutes / 60 % 24, " h");
 }
 
+Tone tone_of_health(std::string_view health) {
+    return health == "healthy" ? Tone::Good : health.starts_with("failing") ? Tone::Danger : Tone::Plain;
+}
+
 Tone tone_of_state(std::string_view state) {
     if (state == "running" || state == "unlocked") return Tone::Good;
     if (state == "failed" || state == "invalid" || state == "delayed" || state == "damaged")
         return Tone::Danger;
-    if (state == "waiting" || state == "starting" || state == "stopping" || state == "locked" ||
-        state == "absent" || state == "clearing")
+    if (state == "waiting" || state == "paused" || state == "starting" || state == "stopping" ||
+        state == "locked" || state == "absent" || state == "clearing")
         return Tone::Caution;
     return Tone::Plain;
 }

@@ -31,5 +31,6 @@ std::string time_text(int64_t time_ms); // local: "2026-11-30 12:34:56"
 std::string size_text(int64_t bytes);   // "12.3 MB"
 std::string span_text(int64_t ms);      // "3 d 4 h", "12.3 s"
 Tone tone_of_state(std::string_view state);
+Tone tone_of_health(std::string_view health); // an agent's: "healthy", "failing (2 of 3): ..."
 
 } // namespace nullbox::nullctl

@@ -205,7 +205,6 @@ std::string bytes_of(int fd) {
 }
 
 TEST_F(Files, TheSameFilesGiveTheSameImage) {
-    if (::system("command -v mksquashfs >/dev/null") != 0) GTEST_SKIP() << "mksquashfs is not installed";
     for (std::string one : {"a", "b"}) {
         put(one + "/main.py", "print()\n", one == "a" ? 0600 : 0664);
         put(one + "/run", "#!/x\n", one == "a" ? 0700 : 0775);
@@ -230,14 +229,13 @@ TEST_F(Files, TheSameFilesGiveTheSameImage) {
     EXPECT_TRUE(pack_folder(folder_ + "/c").error().message.contains("neither a file"));
 }
 
-TEST_F(Files, WithoutMksquashfsItSaysSo) {
+TEST_F(Files, PackingRunsNoProgram) {
     put("a/main.py", "print()\n");
     std::string before = std::getenv("PATH");
     ::setenv("PATH", folder_.c_str(), 1);
     auto packed = pack_folder(folder_ + "/a");
     ::setenv("PATH", before.c_str(), 1);
-    ASSERT_FALSE(packed.has_value());
-    EXPECT_TRUE(packed.error().message.contains("apt-get install squashfs-tools")) << packed.error().message;
+    EXPECT_TRUE(packed.has_value()) << packed.error().message;
 }
 
 struct Ran {
@@ -297,7 +295,7 @@ TEST_F(Files, CompletionsAreScripts) {
     };
     EXPECT_EQ(asks("nullctl va", "1"), "vault\n");
     EXPECT_EQ(asks("nullctl vault un", "2"), "unlock\n");
-    EXPECT_EQ(asks("nullctl --json agent st", "3"), "start stop\n");
+    EXPECT_EQ(asks("nullctl --json agent st", "3"), "start stop status\n");
 }
 
 } // namespace

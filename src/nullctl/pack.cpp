@@ -1,23 +1,24 @@
 #include "nullctl/pack.h"
 
-#include <csignal>
-#include <cstdlib>
+#include <algorithm>
 #include <fcntl.h>
 #include <filesystem>
-#include <spawn.h>
 #include <sys/stat.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
+#include "importer/blobs.h"
+#include "importer/squashfs_writer.h"
 
 namespace nullbox::nullctl {
 
 namespace fs = std::filesystem;
+using importer::Kind;
+using importer::Node;
 
 constexpr size_t kMostFiles = 100'000;
-constexpr std::string_view kTime = "1700000000"; // of every file; a date would say nothing
+constexpr size_t kMostDepth = 256;
+constexpr uint32_t kTime = 1'700'000'000; // of every file; a date would say nothing
 
 bool left_out(std::string_view name) {
     return name == "AGENT.toml" || name == "CMakeLists.txt" || name == "README.md" || name == "__pycache__" ||
@@ -26,92 +27,92 @@ bool left_out(std::string_view name) {
 
 namespace {
 
-// A folder of ours that goes with us.
-struct Scratch {
-    std::string path;
-    ~Scratch() {
-        std::error_code ignored;
-        if (!path.empty()) fs::remove_all(path, ignored);
-    }
+class Packer {
+public:
+    explicit Packer(importer::SquashfsWriter& writer) : writer_(writer) {}
+    Result<> add_all(const fs::path& from, Node& to, size_t depth = 0);
+    size_t files() const { return files_; }
+
+private:
+    Result<> add(const fs::path& path, Node& to, size_t depth);
+    Result<> write(const fs::path& path, Node& file);
+
+    importer::SquashfsWriter& writer_;
+    size_t files_ = 0;
 };
 
-Result<std::string> make_scratch() {
+Result<std::vector<fs::path>> paths_in(const fs::path& folder) {
+    std::vector<fs::path> paths;
     std::error_code failure;
-    auto pattern = (fs::temp_directory_path(failure) / "nullctl-XXXXXX").string();
-    if (failure || !::mkdtemp(pattern.data())) return errno_error(cat("make a folder ", pattern));
-    return pattern;
+    for (fs::directory_iterator at(folder, failure), end; !failure && at != end; at.increment(failure))
+        if (!left_out(at->path().filename().string())) paths.push_back(at->path());
+    if (failure) return error(cat("read ", folder.string(), ": ", failure.message()));
+    std::ranges::sort(paths); // the same image whatever order the file system has
+    return paths;
 }
 
-// Copies with modes 0755 and 0644, so that the umask of whoever cloned is not in the image.
-Result<size_t> copy_tree(const fs::path& from, const fs::path& to, size_t files) {
+Result<> Packer::write(const fs::path& path, Node& file) {
+    auto from = TRY(open_readonly(path.string()));
+    struct stat facts{};
+    if (::fstat(from.get(), &facts) < 0) return errno_error(cat("look at ", path.string()));
+    if (!S_ISREG(facts.st_mode)) return error(cat(path.string(), ": changed while it was packed"));
+    // The umask of whoever cloned is not in the image.
+    file.mode = (facts.st_mode & S_IXUSR) != 0 ? 0755 : 0644;
+    file.content.size = static_cast<uint64_t>(facts.st_size);
+    if (file.content.size == 0) return {};
+    importer::FileRange bytes(from.get(), 0, file.content.size);
+    std::string piece(size_t{256} << 10, '\0');
+    TRY(writer_.begin(file));
+    while (auto count = TRY(bytes.read(std::as_writable_bytes(std::span(piece))).context(path.string())))
+        TRY(writer_.append(std::as_bytes(std::span(piece).first(count))));
+    return writer_.end();
+}
+
+Result<> Packer::add(const fs::path& path, Node& to, size_t depth) {
     std::error_code failure;
-    for (fs::directory_iterator at(from, failure), end; !failure && at != end; at.increment(failure)) {
-        auto name = at->path().filename();
-        if (left_out(name.string())) continue;
-        if (++files > kMostFiles) return error(cat(from.string(), ": more than ", kMostFiles, " files"));
-        auto status = at->symlink_status(failure);
-        if (failure) break;
-        auto target = to / name;
-        if (fs::is_symlink(status)) {
-            fs::copy_symlink(at->path(), target, failure);
-        } else if (fs::is_directory(status)) {
-            if (::mkdir(target.c_str(), 0755) < 0) return errno_error(cat("make ", target.string()));
-            files = TRY(copy_tree(at->path(), target, files));
-        } else if (fs::is_regular_file(status)) {
-            fs::copy_file(at->path(), target, failure);
-            bool runs = (status.permissions() & fs::perms::owner_exec) != fs::perms::none;
-            if (!failure && ::chmod(target.c_str(), runs ? 0755 : 0644) < 0)
-                return errno_error(cat("set the mode of ", target.string()));
-        } else {
-            return error(cat(at->path().string(), ": neither a file, a folder nor a symbolic link"));
-        }
-        if (failure) break;
+    auto status = fs::symlink_status(path, failure);
+    if (failure) return error(cat("look at ", path.string(), ": ", failure.message()));
+    auto node = std::make_shared<Node>(Node{.mtime = kTime});
+    if (fs::is_symlink(status)) {
+        node->kind = Kind::Symlink;
+        node->mode = 0777;
+        node->target = fs::read_symlink(path, failure).string();
+        if (failure) return error(cat("read ", path.string(), ": ", failure.message()));
+    } else if (fs::is_directory(status)) {
+        TRY(add_all(path, *node, depth + 1));
+    } else if (fs::is_regular_file(status)) {
+        node->kind = Kind::File;
+        TRY(write(path, *node));
+    } else {
+        return error(cat(path.string(), ": neither a file, a folder nor a symbolic link"));
     }
-    if (failure) return error(cat("copy ", from.string(), ": ", failure.message()));
-    return files;
+    to.children[path.filename().string()] = std::move(node);
+    return {};
 }
 
-Result<> run_mksquashfs(const std::string& stage, const std::string& target, const std::string& log) {
-    std::string words[] = {
-        "mksquashfs",       stage,         target, "-noappend",  "-all-root",        "-no-xattrs",
-        "-no-progress",     "-comp",       "zstd", "-mkfs-time", std::string(kTime), "-all-time",
-        std::string(kTime), "-processors", "1"};
-    std::vector<char*> arguments;
-    for (auto& word : words) arguments.push_back(word.data());
-    arguments.push_back(nullptr);
-    posix_spawn_file_actions_t actions;
-    ::posix_spawn_file_actions_init(&actions);
-    ::posix_spawn_file_actions_addopen(&actions, STDOUT_FILENO, log.c_str(), O_WRONLY | O_CREAT | O_TRUNC,
-                                       0600);
-    ::posix_spawn_file_actions_adddup2(&actions, STDOUT_FILENO, STDERR_FILENO);
-    ::unsetenv("SOURCE_DATE_EPOCH"); // mksquashfs refuses it together with our times
-    pid_t child = -1;
-    int failure = ::posix_spawnp(&child, "mksquashfs", &actions, nullptr, arguments.data(), environ);
-    ::posix_spawn_file_actions_destroy(&actions);
-    if (failure == ENOENT)
-        return error(
-            "mksquashfs is not installed; it packs an agent's files. Debian: apt-get install squashfs-tools");
-    if (failure != 0) return errno_error(failure, "start mksquashfs");
-    int status = 0;
-    while (::waitpid(child, &status, 0) < 0)
-        if (errno != EINTR) return errno_error("wait for mksquashfs");
-    if (WIFEXITED(status) && WEXITSTATUS(status) == 0) return {};
-    auto said = read_file(log).value_or("");
-    return error(cat("mksquashfs failed: ", printable(trim(said).substr(trim(said).rfind('\n') + 1), 500)));
+Result<> Packer::add_all(const fs::path& from, Node& to, size_t depth) {
+    if (depth > kMostDepth) return error(cat(from.string(), ": more than ", kMostDepth, " folders deep"));
+    auto paths = paths_in(from);
+    if (!paths) return std::move(paths.error());
+    for (const auto& path : *paths) {
+        if (++files_ > kMostFiles) return error(cat(from.string(), ": more than ", kMostFiles, " files"));
+        TRY(add(path, to, depth));
+    }
+    return {};
 }
 
 } // namespace
 
 Result<Packed> pack_folder(const std::string& folder) {
-    Scratch scratch{TRY(make_scratch())};
-    auto stage = scratch.path + "/stage", image = scratch.path + "/app.img";
-    if (::mkdir(stage.c_str(), 0755) < 0 || ::chmod(stage.c_str(), 0755) < 0)
-        return errno_error(cat("make ", stage));
-    Packed packed;
-    packed.files = TRY(copy_tree(folder, stage, 0));
-    if (packed.files == 0) return packed;
-    TRY(run_mksquashfs(stage, image, scratch.path + "/log"));
-    packed.image = TRY(open_readonly(image));
+    Packed packed{.image = TRY(importer::make_temporary_file())};
+    auto writer = TRY(importer::SquashfsWriter::create(packed.image.get()));
+    importer::Tree tree;
+    tree.root().mtime = kTime;
+    Packer packer(*writer);
+    TRY(packer.add_all(folder, tree.root()));
+    packed.files = packer.files();
+    if (packed.files == 0) return Packed();
+    (void)TRY(writer->finish(tree));
     return packed;
 }
 

@@ -17,7 +17,8 @@ static void add_program(const AgentManifest& manifest, std::vector<Power>& out) 
     std::string_view ends = manifest.restart == manifest::RestartPolicy::Always ? ", again whenever it ends"
                             : manifest.restart == manifest::RestartPolicy::OnFailure ? ", again when it fails"
                                                                                      : "";
-    out.push_back({cat("runs      ", joined(manifest.command, " "))});
+    out.push_back({cat("runs      ",
+                       manifest.command.empty() ? "what its image names" : joined(manifest.command, " "))});
     out.push_back({cat("          in its own VM from the image ", manifest.image, ", ",
                        manifest.start_at_boot ? "at every boot" : "when it is started by hand", ends)});
     out.push_back({cat("uses      at most ", manifest.max_memory_mb, " MB of memory and ",

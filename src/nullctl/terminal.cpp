@@ -215,4 +215,16 @@ void Terminal::progress(std::string_view what, uint64_t done, uint64_t total) {
     std::fflush(stderr);
 }
 
+void Terminal::moved(std::string_view what, uint64_t files, uint64_t bytes, bool over) {
+    if (!progress_) return;
+    auto now = std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now().time_since_epoch()).count();
+    if (!over && now - last_progress_ms_ < 100) return;
+    last_progress_ms_ = now;
+    auto tenths = bytes / 100'000;
+    auto text = cat("\r\033[K", visible(what), ": ", files, files == 1 ? " file, " : " files, ", tenths / 10,
+                    ".", tenths % 10, " MB", over ? "\n" : "");
+    std::fputs(text.c_str(), stderr);
+    std::fflush(stderr);
+}
+
 } // namespace nullbox::nullctl

@@ -50,6 +50,9 @@ public:
     // A bar on standard error, at most ten times a second; nothing if that is no terminal.
     void progress(std::string_view what, uint64_t done, uint64_t total);
 
+    // The same where nobody knows how much there will be: files and bytes so far.
+    void moved(std::string_view what, uint64_t files, uint64_t bytes, bool over);
+
     bool colours() const { return colours_; }
     const std::string& captured() const { return captured_; }
 

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 
 #include "nullctl/box.h"
 #include "nullctl/terminal.h"
@@ -18,6 +19,7 @@ public:
     std::string config_folder;
     std::string box_name; // empty: the only one
     bool json = false;
+    std::optional<int> exit_code = {}; // of a command in an agent, which is ours then
 
     Result<Box*> box(); // the chosen one, connected when first needed
     // The answer verbatim if --json was given, else nothing said.

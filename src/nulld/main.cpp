@@ -1,10 +1,9 @@
-// nulld: PID 1. As /init of the initramfs it is stage 1; from the root image it is stage 2.
+// nulld: PID 1, once /init of the initramfs (stage1_main.cpp) has found the root image.
 #include <cstdio>
 #include <cstring>
 #include <unistd.h>
 
 #include "nulld/check_config.h"
-#include "nulld/stage1.h"
 #include "nulld/stage2.h"
 
 int main(int count, char** arguments) {
@@ -16,7 +15,5 @@ int main(int count, char** arguments) {
                    stderr);
         return 2;
     }
-    // The kernel passes what it does not know of its command line as arguments; only the name says the stage.
-    if (std::strcmp(arguments[0], "/init") == 0) run_stage1();
     run_stage2();
 }

@@ -71,6 +71,9 @@ uint64_t Cgroup::number_in(const char* file, std::string_view key) const {
 
 bool Cgroup::populated() const { return number_in("cgroup.events", "populated") == 1; }
 uint64_t Cgroup::memory_current_bytes() const { return number_in("memory.current", ""); }
+std::chrono::microseconds Cgroup::cpu_time() const {
+    return std::chrono::microseconds(number_in("cpu.stat", "usage_usec"));
+}
 uint64_t Cgroup::oom_kills() const { return number_in("memory.events", "oom_kill"); }
 uint64_t Cgroup::processes() const { return number_in("pids.current", ""); }
 

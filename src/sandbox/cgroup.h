@@ -2,6 +2,7 @@
 // as a whole, forked children included. Owned by whoever made it; dropping the object leaves the group.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <string>
 #include <sys/types.h>
@@ -38,7 +39,8 @@ public:
 
     // For epoll: EPOLLPRI on it says that populated() may have changed; read it from the start to rearm.
     Result<Fd> open_events() const;
-    uint64_t memory_current_bytes() const; // 0 when unknown
+    uint64_t memory_current_bytes() const;      // 0 when unknown
+    std::chrono::microseconds cpu_time() const; // used by all processes that ever were in it; 0: unknown
     uint64_t oom_kills() const;
     uint64_t processes() const;
     int directory_fd() const { return directory_.get(); } // for clone3's CLONE_INTO_CGROUP

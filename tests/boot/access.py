@@ -13,8 +13,10 @@ OPERATORS = {"root", "gate"}  # root is nulld itself, and the tests' own probe
 MAY = {
     "nulld": {method: OPERATORS for method in (
         "Status", "StartService", "StopService", "RestartService", "Logs", "Reboot", "PowerOff", "Halt")},
-    "cage": {method: OPERATORS for method in ("List", "Status", "Inspect", "Logs", "Start", "Stop")} |
-            {method: {"gate"} for method in ("Restart", "Reload", "Remove", "BeginUpload", "CommitUpload", "AbortUpload")},
+    "cage": {method: OPERATORS for method in ("List", "Status", "Inspect", "ListImages", "Logs", "Start", "Stop", "Pause",
+                                              "Resume")} |
+            {method: {"gate"} for method in ("Restart", "Reload", "Remove", "RemoveImage", "BeginUpload", "CommitUpload",
+                                             "AbortUpload", "Exec", "Copy")},
     "egress": {"Attach": {"cage"}, "Update": {"cage"}, "Detach": {"cage"}, "Status": {"cage", "gate"}, "Denials": {"gate"},
                "Records": {"gate"}, "Explain": {"gate"}},
     "warden": {"State": {"cage", "gate"}, "Watch": {"cage", "gate"}, "Injection": {"egress"}, "Exposed": {"cage"}} |

@@ -135,6 +135,9 @@ class Kills:
             if "cage" in batch:
                 expect(agent["vm_pid"] != before[name]["vm_pid"], f"{name} has the VM of the dead cage")
                 expect("KILL" in self.box.service("cage")["last_error"], "cage's last error does not say why")
+                why = agent["started_anew_because"] or ""
+                expect("cage ended unexpectedly" in why or "egress" in batch and "egress ended" in why,
+                       f"{name} was started anew because {agent['started_anew_because']}")
             elif "egress" in batch:
                 expect(agent["vm_pid"] != before[name]["vm_pid"], f"{name} was not started anew")
                 expect("egress ended" in (agent["started_anew_because"] or ""),

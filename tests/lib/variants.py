@@ -53,7 +53,7 @@ class Variant:
     add: dict = field(default_factory=dict)     # path -> bytes or Path, or (either, mode)
     remove: list = field(default_factory=list)  # paths
     damage: object = None              # bytes of root.squashfs -> bytes
-    init: bytes | None = None          # instead of nulld as /init; b"" leaves it out
+    init: bytes | None = None          # instead of stage 1 as /init; b"" leaves it out
     compression: list = field(default_factory=lambda: FAST)
 
     def configuration(self) -> bytes:
@@ -98,7 +98,7 @@ class Variant:
             image.pack_squashfs(stage, squashfs, image.build_time(), self.compression)
             if self.damage:
                 squashfs.write_bytes(self.damage(squashfs.read_bytes()))
-            init = (image.RELEASE / image.PROGRAMS["nulld"]).read_bytes() if self.init is None else self.init
+            init = (image.RELEASE / image.STAGE1).read_bytes() if self.init is None else self.init
             image.pack_initramfs(init, squashfs, packed, image.build_time(), level=1)
             os.replace(packed, target)
             stamp.write_text(key)

@@ -8,7 +8,7 @@ WRONG_AGENT_KEYS = [
     ("[agent]", "name", None, "name"), ("[agent]", "name", "7", "text"), ("[agent]", "name", '"Two Words"', "name"),
     ("[agent]", "version", None, "version"), ("[agent]", "version", "1.0", "text"),
     ("[agent]", "image", None, "image"), ("[agent]", "image", "[]", "text"), ("[agent]", "image", '"../x"', "image"),
-    ("[agent]", "command", None, "command"), ("[agent]", "command", '"/hello"', "list"),
+    ("[agent]", "command", '"/hello"', "list"),
     ("[agent]", "command", "[]", "command"),
     ("[agent]", "user", '"root"', "number"), ("[agent]", "user", "-1", "0"),
     ("[agent]", "group", "1.5", "number"),

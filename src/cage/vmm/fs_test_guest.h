@@ -2,6 +2,7 @@
 // over a fake queue, a real folder behind it.
 #pragma once
 
+#include <fcntl.h>
 #include <filesystem>
 #include <fstream>
 

@@ -99,12 +99,12 @@ Result<> enter_jail(const JailOptions& options) {
 }
 
 static void for_locks_and_end(std::vector<SyscallRule>& rules) {
-    rules.push_back({SYS_futex, {}, "a lock that the other thread holds"});
-    rules.push_back({SYS_rt_sigreturn, {}, "after a signal handler of the sanitizers' or libc's"});
-    rules.push_back({SYS_rt_sigprocmask, {}, "abort(), when one of our own checks fails"});
+    rules.push_back({SYS_futex, {}, "a lock that another thread holds; a paused vCPU waits"});
+    rules.push_back({SYS_rt_sigreturn, {}, "after the kick out of KVM_RUN; a handler of the sanitizers'"});
+    rules.push_back({SYS_rt_sigprocmask, {}, "abort(), when one of our own checks fails; pthread_kill()"});
     rules.push_back({SYS_gettid, {}, "abort()"});
-    rules.push_back({SYS_getpid, {}, "abort()"});
-    rules.push_back({SYS_tgkill, {}, "abort()"});
+    rules.push_back({SYS_getpid, {}, "abort(), pthread_kill()"});
+    rules.push_back({SYS_tgkill, {}, "abort(); the device thread kicks vCPUs"});
     rules.push_back({SYS_exit_group, {}, "the end of the VM"});
 }
 
@@ -174,6 +174,7 @@ Result<sandbox::SyscallFilter> device_filter(const JailOptions& options) {
         {SYS_fcntl, {}, "streams from cage are made nonblocking"},
         {SYS_close, {}, "streams"},
         {SYS_clock_gettime, {}, "timers, where the vDSO cannot"},
+        {SYS_ioctl, {{.index = 1, .value = KVM_KVMCLOCK_CTRL}}, "a pause: the guest's watchdogs are told"},
     };
     if (options.writes_disks) {
         rules.push_back({SYS_pwritev, {}, "writable disks"});

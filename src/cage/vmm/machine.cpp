@@ -209,14 +209,38 @@ Result<> Machine::boot(const MachineFiles& files, const MachineOptions& options)
                      {.kernel = kernel, .initramfs = files.initramfs.get(), .command_line = command_line_}));
     TRY(write_mp_table(memory_, options.vcpus));
     TRY(make_vcpus(files.kvm.get(), options.vcpus));
+    gate_ = TRY(VcpuGate::make(options.vcpus));
+    gate_watch_ = TRY(loop_.watch(gate_->all_wait_fd(), EPOLLIN, [this](uint32_t) { on_all_wait(); }));
+    TRY(Vcpu::prepare_kicks());
     return vcpus_.front().set_boot_registers(kernel.entry);
 }
 
 Result<> Machine::start(const sandbox::SyscallFilter* vcpu_filter) {
-    Vcpu::Surroundings surroundings{
-        .memory_bus = &memory_bus_, .port_bus = &port_bus_, .end = &end_, .filter = vcpu_filter};
+    Vcpu::Surroundings surroundings{.memory_bus = &memory_bus_,
+                                    .port_bus = &port_bus_,
+                                    .end = &end_,
+                                    .gate = gate_.get(),
+                                    .filter = vcpu_filter};
     for (Vcpu& vcpu : vcpus_) TRY(vcpu.start(surroundings));
     return {};
+}
+
+void Machine::pause(std::function<void()> paused) {
+    paused_ = std::move(paused);
+    gate_->close();
+    for (Vcpu& vcpu : vcpus_) vcpu.kick();
+}
+
+void Machine::on_all_wait() {
+    clear(gate_->all_wait_fd());
+    if (!gate_->all_wait()) return;
+    for (Vcpu& vcpu : vcpus_) vcpu.tell_clock_of_pause();
+    if (auto paused = std::exchange(paused_, nullptr)) paused();
+}
+
+void Machine::resume() {
+    paused_ = nullptr;
+    gate_->open();
 }
 
 void Machine::console_line(std::string_view line, bool show) {
@@ -232,7 +256,7 @@ EndedMessage Machine::finish() {
     EndedMessage message = end_.message();
     if (message.reason != VmEnd::Shutdown || panic_.empty()) return message;
     // A kernel that panics resets the machine like one that reboots; only its last words tell them apart.
-    message.reason = VmEnd::GuestFault;
+    message.reason = VmEnd::GuestPanic;
     std::string text = cat("the guest's kernel gave up: ", panic_).substr(0, sizeof message.text - 1);
     std::ranges::fill(message.text, '\0');
     std::ranges::copy(text, message.text);

@@ -57,6 +57,11 @@ public:
     Result<> start(const sandbox::SyscallFilter* vcpu_filter);
     void connect_guest(uint32_t port, Fd socket) { vsock_->connect_guest(port, std::move(socket)); }
 
+    // Brings every vCPU out of the guest; paused is called once, from the loop, when all stand still. Devices
+    // go on: what comes from outside waits in the rings. Time goes on too (docs/decisions/0050).
+    void pause(std::function<void()> paused);
+    void resume();
+
     // Readable when the VM has ended.
     int end_fd() const { return end_.wake_fd(); }
     // Serves what the guest had sent before it ended, then says why it ended.
@@ -81,6 +86,7 @@ private:
     Result<> add_memory_slot(uint64_t guest_start, std::span<std::byte> host, bool read_only);
     Result<> make_vcpus(int kvm, uint32_t count);
     Result<> boot(const MachineFiles& files, const MachineOptions& options);
+    void on_all_wait();
     void console_line(std::string_view line, bool show);
 
     Loop& loop_;
@@ -95,6 +101,9 @@ private:
     const NetDevice* net_ = nullptr; // null: the guest has none
     std::vector<Slot> slots_;
     std::vector<Vcpu> vcpus_;
+    std::unique_ptr<VcpuGate> gate_;
+    Watch gate_watch_;
+    std::function<void()> paused_; // empty: nobody waits for a pause
     std::string command_line_;
     std::string panic_; // guest-controlled: the line in which its kernel gave up
 };

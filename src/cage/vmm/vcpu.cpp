@@ -1,6 +1,8 @@
 #include "cage/vmm/vcpu.h"
 
+#include <atomic>
 #include <cerrno>
+#include <csignal>
 #include <sys/mman.h>
 #include <unistd.h>
 #include <vector>
@@ -14,6 +16,7 @@ namespace nullbox::cage {
 namespace {
 constexpr size_t kMostCpuidEntries = 256;
 constexpr size_t kThreadStackBytes = 128 << 10;
+constexpr int kKick = SIGUSR1;
 
 // The extended registers that a guest may use are switched on from the start, as far as KVM has them. A guest
 // writes the same itself; but where that write is not seen by KVM (QEMU's emulation of SVM does not intercept
@@ -111,8 +114,7 @@ Result<> Vcpu::start(const Surroundings& surroundings) {
     ::pthread_attr_init(&attributes);
     ::pthread_attr_setstacksize(&attributes, kThreadStackBytes);
     ::pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
-    pthread_t thread{};
-    int failed = ::pthread_create(&thread, &attributes, thread_main, this);
+    int failed = ::pthread_create(&thread_, &attributes, thread_main, this);
     ::pthread_attr_destroy(&attributes);
     if (failed) return errno_error(failed, "start a vCPU's thread");
     return {};
@@ -132,7 +134,10 @@ void* Vcpu::thread_main(void* self) {
 void Vcpu::run() {
     while (true) {
         int failed = ::ioctl(fd_.get(), KVM_RUN, 0) < 0 ? errno : 0;
-        if (failed == EINTR || failed == EAGAIN) continue;
+        if (failed == EINTR || failed == EAGAIN) {
+            pass_gate();
+            continue;
+        }
         if (failed == EFAULT || failed == ENOMEM)
             return surroundings_.end->report(VmEnd::HostFailure, "the host has no memory left for the guest");
         if (failed) return surroundings_.end->report(VmEnd::HostFailure, "KVM cannot run the vCPU");
@@ -159,6 +164,27 @@ void Vcpu::run() {
         }
     }
 }
+
+Result<> Vcpu::prepare_kicks() {
+    struct sigaction action{};
+    action.sa_handler = [](int) {}; // that it comes is all: KVM_RUN ends with EINTR
+    if (::sigaction(kKick, &action, nullptr) < 0) return errno_error("set up a signal");
+    return {};
+}
+
+// The signal ends a KVM_RUN that goes on, immediate_exit one that has not begun yet. All of it in one order
+// (the gate, the flag, the signal here; the flag, the gate there), so that no kick is lost in between.
+void Vcpu::kick() noexcept {
+    std::atomic_ref(run_->immediate_exit).store(1);
+    ::pthread_kill(thread_, kKick);
+}
+
+void Vcpu::pass_gate() noexcept {
+    std::atomic_ref(run_->immediate_exit).store(0);
+    if (surroundings_.gate->closed()) surroundings_.gate->wait();
+}
+
+void Vcpu::tell_clock_of_pause() noexcept { (void)::ioctl(fd_.get(), KVM_KVMCLOCK_CTRL, 0); }
 
 void Vcpu::handle_memory() {
     auto& access = run_->mmio;

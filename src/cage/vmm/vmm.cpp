@@ -118,6 +118,11 @@ void on_channel(Machine& machine) {
     auto connect = received->as<PortMessage>(VmmMessageKind::ConnectGuest);
     if (connect && received->descriptors.size() == 1)
         machine.connect_guest(connect->port, std::move(received->descriptors.front()));
+    if (auto pause = received->as<PauseMessage>(VmmMessageKind::Pause))
+        machine.pause([number = pause->number] {
+            send_to_cage(PauseMessage{.kind = VmmMessageKind::Paused, .number = number});
+        });
+    if (received->as<PauseMessage>(VmmMessageKind::Resume)) machine.resume();
 }
 
 Result<EndedMessage> serve(Loop& loop, Machine& machine) {
@@ -129,6 +134,34 @@ Result<EndedMessage> serve(Loop& loop, Machine& machine) {
     return machine.finish();
 }
 
+// Tells cage, and ends the process. Nothing is freed before that: vCPU threads go on in it until they are
+// gone.
+[[noreturn]] void end(const Result<EndedMessage>& ended) {
+    EndedMessage message;
+    if (ended)
+        message = *ended;
+    else
+        std::ranges::copy(ended.error().message.substr(0, sizeof message.text - 1), message.text);
+    send_to_cage(message);
+    ::_exit(ended ? 0 : 1);
+}
+
+struct Restrictions {
+    const sandbox::SyscallFilter &vcpus_may, &devices_may;
+    bool jailed;
+};
+
+Result<EndedMessage> start_and_serve(Loop& loop, Machine& machine, const Restrictions& restrictions) {
+    TRY(machine.start(restrictions.jailed ? &restrictions.vcpus_may : nullptr));
+    if (restrictions.jailed)
+        if (int failed = restrictions.devices_may.install())
+            return errno_error(failed, "jail: install the device thread's filter");
+    // Serve.
+    if (!send_to_cage(VmmMessageKind::Started)) return errno_error("tell cage that the VM has started");
+    return serve(loop, machine);
+}
+
+// Returns only if it fails before the machine runs.
 Result<EndedMessage> run() {
     auto received = TRY(receive());
     auto start = received.as<StartMessage>(VmmMessageKind::Start);
@@ -139,7 +172,6 @@ Result<EndedMessage> run() {
     auto files = TRY(sort_descriptors(*start, std::move(received.descriptors)));
     // The machine keeps the shares' descriptors, by the same numbers.
     JailOptions jail = jail_for(*start, files);
-    bool jailed = jail.uid != 0;
     auto machine = TRY(Machine::build(*loop, std::move(files),
                                       {.vcpus = start->vcpus,
                                        .memory_bytes = start->memory_bytes,
@@ -150,14 +182,9 @@ Result<EndedMessage> run() {
     // Restrict. The vCPU threads start under their own filter; this thread's comes when they are there.
     auto vcpus_may = TRY(vcpu_filter(jail));
     auto devices_may = TRY(device_filter(jail));
-    if (jailed) TRY(enter_jail(jail));
-    TRY(machine->start(jailed ? &vcpus_may : nullptr));
-    if (jailed)
-        if (int failed = devices_may.install())
-            return errno_error(failed, "jail: install the device thread's filter");
-    // Serve.
-    if (!send_to_cage(VmmMessageKind::Started)) return errno_error("tell cage that the VM has started");
-    return serve(*loop, *machine);
+    if (jail.uid != 0) TRY(enter_jail(jail));
+    end(start_and_serve(*loop, *machine,
+                        {.vcpus_may = vcpus_may, .devices_may = devices_may, .jailed = jail.uid != 0}));
 }
 } // namespace
 
@@ -167,15 +194,7 @@ int vmm_main() {
     ::signal(SIGPIPE, SIG_IGN);
     ::umask(0);                 // files and folders in shares get the modes they are made with
     ::signal(SIGXFSZ, SIG_IGN); // a limit on file sizes is an error to report, not an end
-    auto ended = run();
-    EndedMessage message;
-    if (ended)
-        message = *ended;
-    else
-        std::ranges::copy(ended.error().message.substr(0, sizeof message.text - 1), message.text);
-    send_to_cage(message);
-    // No unwinding: vCPU threads still run in what it would free.
-    ::_exit(ended ? 0 : 1);
+    end(run());
 }
 
 } // namespace nullbox::cage

@@ -318,8 +318,10 @@ VsockHeader VsockDevice::header_for(Key key, const Stream& stream, VsockOperatio
             .forwarded = stream.state.forwarded};
 }
 
+// A stream that the guest has never heard of needs no RST: whoever asks for one and gives up, again and
+// again, would otherwise leave one each time to a guest that fetches nothing.
 void VsockDevice::kill(Streams::iterator found) {
-    queue_reset(found->first);
+    if (!found->second.state.due[due_index(VsockOperation::Request)]) queue_reset(found->first);
     streams_.erase(found);
 }
 

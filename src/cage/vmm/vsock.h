@@ -70,6 +70,7 @@ public:
     void connect_guest(uint32_t guest_port, Fd socket);
 
     size_t streams() const { return streams_.size(); }
+    size_t resets() const { return resets_.size(); } // that the guest has not fetched
 
 private:
     struct Key {
@@ -132,8 +133,9 @@ private:
     GuestConnect on_connect_;
     std::array<std::byte, 8> config_{};
     Streams streams_;
-    std::deque<Key> resets_; // at most kMostResets from the guest's packets, and one per stream
-    Key last_sent_{};        // streams take turns
+    std::deque<Key>
+        resets_;      // at most kMostResets from the guest's packets, and one per stream that it knows of
+    Key last_sent_{}; // streams take turns
     uint32_t next_host_port_ = 1 << 30;
 };
 
