@@ -4,7 +4,7 @@ MAKEFLAGS += --no-print-directory
 FUZZ_SECONDS ?= 20
 export FUZZ_SECONDS
 
-.PHONY: help run test check smoke image kernel bench faults hostile fuzz clean setup data-disk
+.PHONY: help run test check smoke image kernel bench faults hostile containment containment-mutations fuzz clean setup data-disk
 help:
 	@echo 'NullBox: every verb sets up what it needs (Debian 12, root or sudo).'
 	@echo '  make run      build all, boot it in QEMU, watch the agents work; Ctrl-C powers it off'
@@ -16,6 +16,8 @@ help:
 	@echo '  make bench    every number, beside its peer; also in out/bench.json'
 	@echo '  make faults   break it: wrong input, killed services, no network, a wrong clock'
 	@echo '  make hostile  guests that misbehave on purpose, against each device and in microVMs'
+	@echo '  make containment            a hijacked agent tries every way out; then people'"'"'s programs must still work'
+	@echo '  make containment-mutations  each control of egress off in turn: somebody must notice'
 	@echo '  make fuzz     each fuzz target for FUZZ_SECONDS ($(FUZZ_SECONDS))'
 	@echo '  make clean    remove build/ and out/ (kernels stay cached in ~/.cache/nullbox)'
 
@@ -40,6 +42,10 @@ faults: image data-disk
 	@status=0; tests/faults/run || status=1; tests/faults/services || status=1; exit $$status
 hostile: image
 	@tests/hostile/run
+containment: image
+	@tests/containment/run
+containment-mutations: setup
+	@tests/containment/mutate
 fuzz: setup
 	@tools/fuzz
 bench: image data-disk

@@ -47,6 +47,7 @@ NetworkAccess network() {
                 return AttachedTap{tap_link(slot), TRY(make_socket_pair(SOCK_STREAM)).first};
             },
             .detach = [](unsigned) {},
+            .set_literals = [](unsigned, const std::vector<Endpoint4>&) -> Result<> { return {}; },
             .open_dns = [](const TapLink& link) -> Result<DnsSockets> {
                 return DnsSockets{TRY(bound(SOCK_DGRAM, link.gateway, 53)),
                                   TRY(bound(SOCK_STREAM, link.gateway, 53))};

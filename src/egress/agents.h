@@ -55,11 +55,12 @@ struct AgentCounters {
 
 struct Agent {
     Agent(std::string agent_name, const TapLink& tap, Policy rules)
-        : name(std::move(agent_name)), link(tap), policy(std::move(rules)),
+        : name(std::move(agent_name)), link(tap), policy(std::make_shared<const Policy>(std::move(rules))),
           names(tap.first_synthetic, tap.last_synthetic) {}
     std::string name;
     TapLink link;
-    Policy policy;
+    std::shared_ptr<const Policy>
+        policy; // replaced while the agent runs; whoever waits holds the one it used
     SyntheticNames names;
     AgentCounters counters;
     TokenBucket lookup_budget{100, 50};

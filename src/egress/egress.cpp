@@ -80,7 +80,7 @@ std::optional<Flow> Egress::identify(const tcp::endpoint& local, const tcp::endp
 }
 
 Result<Attached> Egress::connect(const std::shared_ptr<Agent>& agent) {
-    auto tap = TRY(network_.attach(agent->link.slot, agent->policy.literals()));
+    auto tap = TRY(network_.attach(agent->link.slot, agent->policy->literals()));
     agent->link = tap.link;
     auto sockets = TRY(network_.open_dns(tap.link).context("the agent's DNS"));
     TRY(resolver_.serve(agent, std::move(sockets.datagram), std::move(sockets.stream)));
@@ -96,6 +96,15 @@ Result<Attached> Egress::attach(const std::string& name, const Policy::Source& s
     if (!attached) detach(name);
     if (status_changed_) status_changed_();
     return attached;
+}
+
+Result<size_t> Egress::update(const std::string& name, const Policy::Source& source) {
+    auto agent = agents_.find(name);
+    if (!agent) return error(cat("agent ", name, " is not attached"));
+    auto policy = std::make_shared<const Policy>(TRY(Policy::compile(source)));
+    TRY(network_.set_literals(agent->link.slot, policy->literals()));
+    auto before = std::exchange(agent->policy, std::move(policy));
+    return proxy_.end_not_allowed(name, *before);
 }
 
 void Egress::detach(const std::string& name) {
@@ -154,7 +163,7 @@ static PacketReason explain(const DroppedPacket& packet, const Agent& agent, std
     auto check = may_dial(packet.destination, true, own);
     if (!check.allowed) return {cat("this is ", describe(check.kind), ", which no agent reaches"), {}};
     if (packet.destination.v6) return {"agents speak IPv4; an IPv6 host is reached by its name", {}};
-    auto decision = agent.policy.decide({packet.destination, packet.destination_port});
+    auto decision = agent.policy->decide({packet.destination, packet.destination_port});
     if (decision.allowed)
         return {"not the beginning of a connection", {}}; // or its rules came a moment later
     return {"a connection to a bare address that the manifest does not name", decision.add};

@@ -28,6 +28,7 @@ struct NetworkAccess {
     // literals: "192.0.2.7:443" entries; connections to them are the proxy's too.
     std::function<Result<AttachedTap>(unsigned slot, std::vector<Endpoint4> literals)> attach;
     std::function<void(unsigned slot)> detach;
+    std::function<Result<>(unsigned slot, std::vector<Endpoint4> literals)> set_literals;
     std::function<Result<DnsSockets>(const TapLink& link)> open_dns;
     std::function<uint64_t(unsigned slot)> dropped_packets;
     std::function<NetworkStatus()> status;
@@ -63,6 +64,9 @@ public:
     // An error is for a person: the agent gets no network, and why.
     Result<Attached> attach(const std::string& name, const Policy::Source& source);
     void detach(const std::string& name);
+    // Other rules for an agent that is attached. Connections that they no longer allow, or would treat
+    // otherwise, end at once; all others go on. How many ended. An error: all is as it was.
+    Result<size_t> update(const std::string& name, const Policy::Source& source);
 
     void network_changed();
     void packet_dropped(const DroppedPacket& packet);

@@ -50,6 +50,10 @@ protected:
                 return AttachedTap{tap_link(slot), std::move((*make_socket_pair(SOCK_STREAM)).first)};
             },
             .detach = [this](unsigned slot) { taps_.erase(slot); },
+            .set_literals = [this](unsigned, std::vector<Endpoint4> literals) -> Result<> {
+                literals_ = std::move(literals);
+                return {};
+            },
             .open_dns = [](const TapLink&) -> Result<DnsSockets> {
                 return DnsSockets{loopback_socket(SOCK_DGRAM), loopback_socket(SOCK_STREAM)};
             },
@@ -118,6 +122,26 @@ protected:
     std::unique_ptr<varlink::Server> server_;
     std::thread thread_;
 };
+
+TEST_F(EgressTest, RulesAreReplacedWhileAnAgentRuns) {
+    ASSERT_TRUE(call("Attach", attach_parameters("one")));
+    auto other = attach_parameters("one");
+    other["allow"] = json::array{"api.example.org", "new.example.com", "192.0.2.10:22"};
+    auto answer = call("Update", other);
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(answer->at("ended").to_number<int>(), 0);
+    EXPECT_EQ(literals_, (std::vector<Endpoint4>{{*Ip4::parse("192.0.2.10"), 22}}));
+    auto allowed = [&](std::string_view destination) {
+        return call("Explain", {{"agent", "one"}, {"destination", destination}})->at("allowed").as_bool();
+    };
+    EXPECT_TRUE(allowed("new.example.com"));
+    EXPECT_FALSE(allowed("x.example.net"));
+    // Wrong rules change nothing.
+    other["allow"] = json::array{"https://example.org"};
+    EXPECT_FALSE(call("Update", other));
+    EXPECT_TRUE(allowed("new.example.com"));
+    EXPECT_FALSE(call("Update", attach_parameters("nobody")));
+}
 
 TEST_F(EgressTest, AnAgentIsAttachedWithATapAndTheBoxsCertificate) {
     auto client = *varlink::Client::connect(folder_ + "/egress.sock");

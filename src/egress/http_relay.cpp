@@ -103,7 +103,8 @@ Task<HttpRelay::Outcome> HttpRelay::exchange(Exchange& exchange) {
 
 // Puts the secrets in, in place of whatever the agent has there.
 Task<HttpRelay::Outcome> HttpRelay::inject(Exchange& exchange) {
-    auto bindings = session_.agent().policy.bindings(host_);
+    auto policy = session_.agent().policy; // held while warden is asked: it may be replaced meanwhile
+    auto bindings = policy->bindings(host_);
     if (bindings.empty()) co_return Outcome();
     if (injected_.empty() || Clock::now() - injected_at_ > kInjectionTime) {
         injected_.clear();

@@ -58,18 +58,47 @@ static std::vector<Binding> read_bindings(const json::object& given, Parameters&
     return bindings;
 }
 
-static void attach(Egress& egress, Call call) {
+namespace {
+struct Asked {
+    std::string agent;
+    Policy::Source source;
+};
+} // namespace
+
+// What Attach and Update take. Nothing: the call has been answered.
+static std::optional<Asked> read_asked(Call& call) {
     auto given = call.parameters();
     auto bindings = given;
     given.erase("inject");
     Parameters parameters(given);
-    auto name = agent_name(parameters);
-    Policy::Source source{
-        .allow = parameters.texts("allow", {.most_items = 256, .item = {.most_bytes = 300}}),
-        .allow_private = parameters.texts("allow_private", {.most_items = 256, .item = {.most_bytes = 254}}),
-        .inject = read_bindings(bindings, parameters)};
-    if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
-    auto attached = egress.attach(name, source);
+    Asked asked{.agent = agent_name(parameters)};
+    asked.source = {.allow = parameters.texts("allow", {.most_items = 256, .item = {.most_bytes = 300}}),
+                    .allow_private =
+                        parameters.texts("allow_private", {.most_items = 256, .item = {.most_bytes = 254}}),
+                    .inject = read_bindings(bindings, parameters)};
+    auto wrong = parameters.finish();
+    if (!wrong) return asked;
+    call.invalid_parameter(wrong->parameter, wrong->message);
+    return std::nullopt;
+}
+
+static void update(Egress& egress, Call call) {
+    auto asked = read_asked(call);
+    if (!asked) return;
+    if (!egress.agents().find(asked->agent))
+        return call.error("io.nullbox.egress.NoSuchAgent", cat("agent ", asked->agent, " is not attached"));
+    auto ended = egress.update(asked->agent, asked->source);
+    if (!ended)
+        return call.error("io.nullbox.egress.CannotAttach", cat("agent ", asked->agent, " keeps its rules: ",
+                                                                printable(ended.error().message, 1024)));
+    call.reply({{"ended", *ended}});
+}
+
+static void attach(Egress& egress, Call call) {
+    auto asked = read_asked(call);
+    if (!asked) return;
+    const auto& name = asked->agent;
+    auto attached = egress.attach(name, asked->source);
     if (!attached)
         return call.error("io.nullbox.egress.CannotAttach", cat("agent ", name, " gets no network: ",
                                                                 printable(attached.error().message, 1024)));
@@ -142,7 +171,7 @@ static void explain(Egress& egress, Call call) {
         return call.error(
             "io.nullbox.egress.NoSuchAgent",
             cat("agent ", name, " is not attached: it does not run, or its manifest names no network"));
-    auto decision = agent->policy.decide(*destination);
+    auto decision = agent->policy->decide(*destination);
     call.reply({{"allowed", decision.allowed},
                 {"rule", text_or_null(decision.rule)},
                 {"mode", decision.allowed ? json::value(mode_name(decision.mode)) : json::value()},
@@ -153,7 +182,7 @@ static void explain(Egress& egress, Call call) {
 static json::object agent_status(const Egress& egress, const Agent& agent) {
     return {{"name", agent.name},
             {"address", agent.link.guest.text()},
-            {"rules", agent.policy.rules()},
+            {"rules", agent.policy->rules()},
             {"names", agent.names.size()},
             {"open_connections", agent.open_connections},
             {"lookups", agent.counters.lookups},
@@ -205,9 +234,10 @@ varlink::InterfaceTable interface_table(Egress& egress, const std::vector<uid_t>
     // Who may call what.
     return {.name = "io.nullbox.egress",
             .description = std::string(kInterfaceDescription),
-            .methods = {method("Attach", {kCage}, attach), method("Detach", {kCage}, detach),
-                        method("Denials", {kGate}, denials), method("Records", {kGate}, records),
-                        method("Explain", {kGate}, explain), method("Status", {kCage, kGate}, status)}};
+            .methods = {method("Attach", {kCage}, attach), method("Update", {kCage}, update),
+                        method("Detach", {kCage}, detach), method("Denials", {kGate}, denials),
+                        method("Records", {kGate}, records), method("Explain", {kGate}, explain),
+                        method("Status", {kCage, kGate}, status)}};
 }
 
 Result<std::unique_ptr<varlink::Server>> serve_interface(Loop& loop, Egress& egress,

@@ -91,6 +91,8 @@ NetworkAccess access_to(Network& network) {
                 if (auto gone = network.detach(slot); !gone)
                     log_warning(cat("take an agent's network away: ", gone.error().message));
             },
+        .set_literals = [&](unsigned slot,
+                            std::vector<Endpoint4> literals) { return network.set_literals(slot, literals); },
         .open_dns = [](const TapLink& link) -> Result<DnsSockets> {
             return DnsSockets{TRY(open_dns_datagram_socket(link)), TRY(open_dns_listener(link))};
         },

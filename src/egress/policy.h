@@ -35,6 +35,7 @@ struct Binding {
     std::string header;
     std::string format; // "Bearer {secret}"
     std::string placeholder;
+    bool operator==(const Binding&) const = default;
 };
 
 enum class Mode : uint8_t {

@@ -84,6 +84,16 @@ Task<void> Proxy::sweep() {
         for (const auto& session : *sessions_) session->close_if_late();
 }
 
+size_t Proxy::end_not_allowed(const std::string& name, const Policy& before) {
+    size_t ended = 0;
+    for (const auto& session : *sessions_)
+        if (session->agent().name == name && !session->still_allowed(before)) {
+            session->close();
+            ended++;
+        }
+    return ended;
+}
+
 void Proxy::end_agent(const std::string& name) {
     for (const auto& session : *sessions_)
         if (session->agent().name == name) session->close();

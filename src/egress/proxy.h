@@ -62,6 +62,8 @@ public:
     Result<> listen(Fd listener);
     // Ends the agent's connections; new ones find no agent.
     void end_agent(const std::string& name);
+    // Those that the agent's policy, which replaced `before`, does not allow. How many.
+    size_t end_not_allowed(const std::string& name, const Policy& before);
     size_t connections() const { return sessions_->size(); }
 
 private:

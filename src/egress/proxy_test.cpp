@@ -714,6 +714,32 @@ TEST_F(ProxyTest, AHeadWithoutEndIsRefused) {
     EXPECT_TRUE(client.receive_all().starts_with("HTTP/1.1 431"));
 }
 
+// Control: Session::still_allowed(). What new rules forbid, or would send another way, ends at once.
+TEST_F(ProxyTest, NewRulesEndWhatTheyForbidAndNothingElse) {
+    policy({.allow = {kHost, "other.example.org"}});
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    start();
+    TestClient client(port_);
+    ASSERT_EQ(client.tls(kHost, outside_->certificate_pem()), "");
+    auto change = [&](const Policy::Source& source) {
+        auto compiled = *Policy::compile(source);
+        return there([&] {
+            auto before = std::exchange(agent_->policy, std::make_shared<const Policy>(std::move(compiled)));
+            return proxy_->end_not_allowed("researcher", *before);
+        });
+    };
+    EXPECT_EQ(change({.allow = {"*.example.org"}}), 0u) << "another entry allows it as well";
+    EXPECT_TRUE(client.exchange(kGet).contains("ok"));
+    EXPECT_EQ(change({.allow = {kHost}, .inject = {binding()}}), 1u) << "now a secret goes there";
+    EXPECT_TRUE(client.ended());
+    TestClient again(port_);
+    ASSERT_EQ(again.tls(kHost, box_->certificate_pem()), "");
+    auto begin = Clock::now();
+    EXPECT_EQ(change({.allow = {"other.example.org"}}), 1u);
+    EXPECT_TRUE(again.ended());
+    EXPECT_LT(Clock::now() - begin, 100ms);
+}
+
 // Control: end_agent(). An agent that is stopped has no connection left.
 TEST_F(ProxyTest, ADetachedAgentsConnectionsEnd) {
     origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });

@@ -175,8 +175,9 @@ void RecordBook::write(Record record) {
 
 void RecordBook::write_counted(Record record) {
     auto now = options_.now();
-    auto [rate, added] = rates_.try_emplace(
-        record.agent, Rate{.budget = TokenBucket(options_.burst, options_.per_second), .said = now});
+    auto [rate, added] =
+        rates_.try_emplace(RateKey{record.agent, record.kind, record.verdict == Verdict::Denied},
+                           Rate{.budget = TokenBucket(options_.burst, options_.per_second), .said = now});
     if (rate->second.budget.take(now))
         write(std::move(record));
     else
@@ -216,11 +217,14 @@ void RecordBook::tick() {
         return true;
     });
     for (auto& record : due) write_counted(std::move(record));
-    for (auto& [agent, rate] : rates_) {
+    for (auto& [key, rate] : rates_) {
         if (rate.left_out == 0 || now - rate.said < kRepeatTime) continue;
+        const auto& [agent, kind, denied] = key;
         write({.agent = agent,
                .kind = RecordKind::Summary,
-               .reason = cat(rate.left_out, " more records were left out: too many at once"),
+               .verdict = denied ? Verdict::Denied : Verdict::Allowed,
+               .reason = cat(rate.left_out, " more records of kind ", name_of(kind),
+                             " were left out: too many at once"),
                .count = rate.left_out});
         rate.left_out = 0;
         rate.said = now;

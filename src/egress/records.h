@@ -3,7 +3,8 @@
 // rotated once, so that what an agent did outlives egress and a reboot.
 //
 // An agent must not be able to push its own traces out: equal records within a minute become one with a
-// count, and beyond a rate of its own an agent's records are counted, not written.
+// count, and beyond a rate of its own an agent's records are counted, not written. Each kind has its own
+// rate, denied or not: a flood of names hides no refused connection.
 #pragma once
 
 #include <deque>
@@ -12,6 +13,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "base/fd.h"
@@ -53,7 +55,7 @@ public:
         std::string path; // empty: in memory only
         size_t most_file_bytes = size_t{8} << 20;
         size_t most_in_memory = 2048;
-        double burst = 500, per_second = 2; // of one agent's records
+        double burst = 250, per_second = 1; // of one agent's records of one kind, denied ones apart
         std::function<int64_t()> now_ms;    // wall clock
         std::function<Clock::time_point()> now = [] { return Clock::now(); };
     };
@@ -99,7 +101,8 @@ private:
     uint64_t next_sequence_ = 1;
     std::deque<Record> records_;
     std::map<std::string, Repeat> repeats_;
-    std::map<std::string, Rate> rates_;
+    using RateKey = std::tuple<std::string, RecordKind, bool>; // agent, kind, denied
+    std::map<RateKey, Rate> rates_;
     std::map<uint64_t, Follower> followers_;
     uint64_t next_follower_ = 1;
 };

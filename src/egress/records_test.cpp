@@ -105,6 +105,25 @@ TEST_F(Records, AFloodIsCountedAndOthersAreStillSeen) {
     EXPECT_GT(found.back().count, 4000);
 }
 
+// Control: a rate for each kind. With one for all, allowed look-ups hide the connection that was refused.
+TEST_F(Records, AFloodOfOneKindHidesNoOther) {
+    RecordBook book(options());
+    for (int i = 0; i < 5000; i++) {
+        auto lookup = denial(cat(i, ".test"));
+        lookup.kind = RecordKind::Lookup;
+        lookup.verdict = Verdict::Allowed;
+        book.add(lookup);
+    }
+    auto refused = denial("secret.test");
+    refused.kind = RecordKind::Connection;
+    book.add(refused);
+    EXPECT_EQ(all(book).back().name, "secret.test");
+    now_ += 61s;
+    book.tick();
+    EXPECT_EQ(all(book).back().kind, RecordKind::Summary);
+    EXPECT_TRUE(all(book).back().reason.contains("kind lookup")) << all(book).back().reason;
+}
+
 TEST_F(Records, TheFileIsRotatedAndBounded) {
     auto small = options();
     small.most_file_bytes = 4000;

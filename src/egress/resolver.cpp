@@ -31,7 +31,7 @@ static std::vector<std::byte> answer_name(Agent& agent, RecordBook& records, con
         record(records, agent, Verdict::Denied, query, {}, "not a host name that a manifest can hold", {});
         return dns::answer(query, dns::Rcode::NxDomain);
     }
-    auto decision = agent.policy.decide_name(*query.name);
+    auto decision = agent.policy->decide_name(*query.name);
     if (!decision.allowed) {
         record(records, agent, Verdict::Denied, query, {}, decision.reason, decision.add);
         return dns::answer(query, dns::Rcode::NxDomain);

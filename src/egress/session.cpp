@@ -17,7 +17,7 @@ constexpr size_t kMaxLingerBytes = size_t{1} << 20;
 
 Session::Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client)
     : setup_(std::move(setup)), flow_(std::move(flow)),
-      decision_(flow_.agent->policy.decide(flow_.destination)),
+      decision_(flow_.agent->policy->decide(flow_.destination)),
       client_(std::move(client), deadline_, client_traffic_) {
     flow_.agent->open_connections++;
     deadline_.limit(setup_->times.hello);
@@ -33,6 +33,17 @@ Session::~Session() {
 void Session::close() {
     client_.close();
     if (server_) server_->close();
+}
+
+// Of the same mode and with the same secrets, or it must begin anew.
+bool Session::still_allowed(const Policy& before) const {
+    const auto& now = *flow_.agent->policy;
+    auto decision = now.decide(destination());
+    const auto* host = std::get_if<HostName>(&destination().host);
+    auto same = [](const Binding* one, const Binding* other) { return *one == *other; };
+    return decision.allowed && decision.mode == decision_.mode &&
+           (decision.private_allowed || !decision_.private_allowed) &&
+           (!host || std::ranges::equal(now.bindings(*host), before.bindings(*host), same));
 }
 
 void Session::close_if_late() {
@@ -175,6 +186,7 @@ Task<std::expected<void, Refusal>> Session::dial() {
     std::string said = "no address";
     size_t tried = 0;
     for (const auto& address : *found) {
+        if (!client_.socket().is_open()) co_return failed("the connection was ended meanwhile");
         auto check = may_dial(address, decision_.private_allowed, setup_->own_addresses());
         if (!check.allowed) {
             auto host = host_text(destination().host);
@@ -186,6 +198,8 @@ Task<std::expected<void, Refusal>> Session::dial() {
         }
         if (tried++ == kMaxDialled) break;
         auto connected = co_await connect_to(address);
+        // Its rules may have changed while we were connecting.
+        if (connected && !client_.socket().is_open()) co_return failed("the connection was ended meanwhile");
         if (connected) {
             record_allowed(address);
             deadline_.keep(setup_->times.idle);

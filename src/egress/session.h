@@ -30,6 +30,8 @@ public:
     Task<void> run();
     void close();
     void close_if_late();
+    // Under the agent's policy as it is now. before: the one that was replaced.
+    bool still_allowed(const Policy& before) const;
 
     // For the parts in their own files.
     const Agent& agent() const { return *flow_.agent; }

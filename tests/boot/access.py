@@ -17,7 +17,7 @@ MAY = {
                                               "Resume")} |
             {method: {"gate"} for method in ("Restart", "Reload", "Remove", "RemoveImage", "BeginUpload", "CommitUpload",
                                              "AbortUpload", "Exec", "Copy")},
-    "egress": {"Attach": {"cage"}, "Detach": {"cage"}, "Status": {"cage", "gate"}, "Denials": {"gate"},
+    "egress": {"Attach": {"cage"}, "Update": {"cage"}, "Detach": {"cage"}, "Status": {"cage", "gate"}, "Denials": {"gate"},
                "Records": {"gate"}, "Explain": {"gate"}},
     "warden": {"State": {"cage", "gate"}, "Watch": {"cage", "gate"}, "Injection": {"egress"}, "Exposed": {"cage"}} |
               {method: {"gate"} for method in ("Init", "Unlock", "Lock", "ChangePassphrase", "Set", "List", "Delete", "Grant",

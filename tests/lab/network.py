@@ -85,6 +85,7 @@ class Watcher:
         self._socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
         self._socket.bind((TAP, 0))
         self.packets: list[Packet] = []
+        self.on_frame = None  # called with each frame and what it is
         threading.Thread(target=self._listen, daemon=True).start()
 
     def _listen(self) -> None:
@@ -98,6 +99,8 @@ class Watcher:
                 return
             if address[2] != PACKET_OUTGOING:
                 self.packets.append(parse(frame, time.monotonic()))
+                if self.on_frame:
+                    self.on_frame(frame, self.packets[-1])
 
     def to(self, destination: str) -> list[Packet]:
         return [packet for packet in self.packets if packet.destination == destination]

@@ -78,10 +78,11 @@ class Authority:
     def root(self) -> Path:
         return self.folder / "root.pem"
 
-    def certificate(self, name: str) -> tuple[Path, Path]:
+    def certificate(self, name: str, *also: str) -> tuple[Path, Path]:
+        """also: more names in the same certificate."""
         key, request, signed = (self.folder / f"{name}.{end}" for end in ("key", "csr", "pem"))
         extensions = self.folder / f"{name}.ext"
-        extensions.write_text(f"subjectAltName=DNS:{name}\nbasicConstraints=CA:FALSE\n")
+        extensions.write_text(f"subjectAltName={','.join(f'DNS:{each}' for each in (name, *also))}\nbasicConstraints=CA:FALSE\n")
         self._openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-keyout", key, "-out",
                       request, "-subj", f"/CN={name}")
         self._openssl("x509", "-req", "-in", request, "-CA", self.root, "-CAkey", self.folder / "root.key", "-days",

@@ -173,6 +173,22 @@ TEST_F(Containment, LiteralAddressesReachTheProxyToo) {
     EXPECT_EQ(local_end(accepted.get()), (Endpoint4{ip("192.0.2.1"), 2222}));
 }
 
+TEST_F(Containment, LiteralAddressesAreReplacedWhileTheAgentRuns) {
+    // What an earlier connection still sends is no answer to this one.
+    auto answered = [&](uint16_t to, uint16_t from) {
+        guest_->send(guest_->tcp_syn(ip("192.0.2.1"), to, from));
+        while (auto answer = guest_->receive(*loop_, std::chrono::milliseconds(200)))
+            if (answer->destination_port == from) return true;
+        return false;
+    };
+    ASSERT_TRUE(network_->set_literals(kSlot, {{ip("192.0.2.1"), 3333}, {ip("192.0.2.1"), 3333}}));
+    EXPECT_TRUE(answered(3333, 42000));
+    EXPECT_FALSE(answered(2222, 42001));
+    ASSERT_TRUE(network_->set_literals(kSlot, {}));
+    EXPECT_FALSE(answered(3333, 42002));
+    EXPECT_FALSE(network_->set_literals(kSlot + 2, {})) << "not attached";
+}
+
 TEST_F(Containment, DnsOverTcp) {
     auto dns = open_dns_listener(guest_->link()).value();
     guest_->send(guest_->tcp_syn(guest_->link().gateway, 53));

@@ -30,6 +30,7 @@ public:
     Result<> start();
     ~NetworkImpl();
     Result<AttachedTap> attach(unsigned slot, const std::vector<Endpoint4>& literals);
+    Result<> set_literals(unsigned slot, const std::vector<Endpoint4>& literals);
     Result<> detach(unsigned slot);
     Result<TapCounters> counters(unsigned slot);
     const NetworkStatus& status() const { return status_; }
@@ -232,6 +233,19 @@ Result<> NetworkImpl::make_link(Attached& attached) {
     return links_.set_neighbour(attached.index, attached.link.guest, attached.link.guest_mac);
 }
 
+// A set takes no endpoint twice.
+static std::vector<Endpoint4> without_repeats(const std::vector<Endpoint4>& literals) {
+    std::set<Endpoint4> unique(literals.begin(), literals.end());
+    return {unique.begin(), unique.end()};
+}
+
+Result<> NetworkImpl::set_literals(unsigned slot, const std::vector<Endpoint4>& literals) {
+    if (!attached_.contains(slot)) return error(cat("agent link ", slot, " is not attached"));
+    if (literals.size() > kMaxLiterals)
+        return error(cat(literals.size(), " literal addresses, at most ", kMaxLiterals, " are possible"));
+    return netfilter_.batch(agent_literals(slot, without_repeats(literals)));
+}
+
 Result<AttachedTap> NetworkImpl::attach(unsigned slot, const std::vector<Endpoint4>& literals) {
     if (slot >= kMaxSlots) return error(cat("no link for agent ", slot, ": there are ", kMaxSlots));
     if (literals.size() > kMaxLiterals)
@@ -244,10 +258,7 @@ Result<AttachedTap> NetworkImpl::attach(unsigned slot, const std::vector<Endpoin
     }
     TRY(check_forwarding());
     Attached attached{.link = tap_link(slot)};
-    // The set takes no endpoint twice.
-    std::set<Endpoint4> unique(literals.begin(), literals.end());
-    std::vector<Endpoint4> endpoints(unique.begin(), unique.end());
-    TRY(netfilter_.batch(agent_rules(attached.link, endpoints, rule_options())));
+    TRY(netfilter_.batch(agent_rules(attached.link, without_repeats(literals), rule_options())));
     auto undo = [&](Error why) {
         if (attached.index != 0) (void)links_.remove(attached.index);
         (void)netfilter_.batch(remove_agent_rules(attached.link));
@@ -305,6 +316,9 @@ Result<std::unique_ptr<Network>> Network::start(Loop& loop, NetworkConfig config
 const NetworkStatus& Network::status() const { return impl_->status(); }
 Result<AttachedTap> Network::attach(unsigned slot, const std::vector<Endpoint4>& literals) {
     return impl_->attach(slot, literals);
+}
+Result<> Network::set_literals(unsigned slot, const std::vector<Endpoint4>& literals) {
+    return impl_->set_literals(slot, literals);
 }
 Result<> Network::detach(unsigned slot) { return impl_->detach(slot); }
 Result<TapCounters> Network::counters(unsigned slot) const { return impl_->counters(slot); }

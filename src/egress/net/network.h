@@ -95,6 +95,8 @@ public:
     // literals: the manifest's "192.0.2.7:443" entries; TCP to exactly these comes to the proxy as TCP to a
     // synthetic address does, with getsockname() the literal. At most kMaxLiterals.
     Result<AttachedTap> attach(unsigned slot, const std::vector<Endpoint4>& literals = {});
+    // In place of those that attach() was given, in one step.
+    Result<> set_literals(unsigned slot, const std::vector<Endpoint4>& literals);
     // A slot that is not attached is fine.
     Result<> detach(unsigned slot);
     Result<TapCounters> counters(unsigned slot) const;

@@ -53,7 +53,7 @@ constexpr std::string_view kRules = R"(table inet nullbox {
 
 	set literals_3 {
 		type ipv4_addr . inet_service
-		flags constant
+		size 256
 		elements = { 203.0.113.7 . 22 }
 	}
 

@@ -417,7 +417,7 @@ NetlinkMessage add_link_map(std::string_view name, uint32_t id) {
 }
 
 NetlinkMessage add_endpoint_set(std::string_view name, uint32_t id, size_t size) {
-    auto message = add_set(name, id, {kTypeEndpoint, 8}, NFT_SET_CONSTANT | NFT_SET_CONCAT);
+    auto message = add_set(name, id, {kTypeEndpoint, 8}, NFT_SET_CONCAT);
     message.body.nest(NFTA_SET_DESC, [&](auto& description) {
         description.network_number(NFTA_SET_DESC_SIZE, static_cast<uint32_t>(size));
         description.nest(NFTA_SET_DESC_CONCAT, [](auto& fields) {
@@ -470,6 +470,12 @@ NetlinkMessage map_link(std::string_view map, std::string_view link, std::string
 }
 NetlinkMessage unmap_link(std::string_view map, std::string_view link, std::string_view go_to_chain) {
     return link_element(false, map, link, go_to_chain);
+}
+
+NetlinkMessage delete_elements(std::string_view set) {
+    auto message = nft_message(NFT_MSG_DELSETELEM, 0, cat("empty ", set));
+    message.body.text(NFTA_SET_ELEM_LIST_TABLE, kTable).text(NFTA_SET_ELEM_LIST_SET, set);
+    return message;
 }
 
 NetlinkMessage add_endpoints(std::string_view set, std::span<const Endpoint4> endpoints) {

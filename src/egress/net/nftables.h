@@ -101,6 +101,7 @@ NetlinkMessage add_link(std::string_view set, std::string_view link);
 NetlinkMessage delete_link(std::string_view set, std::string_view link);
 NetlinkMessage map_link(std::string_view map, std::string_view link, std::string_view go_to_chain);
 NetlinkMessage unmap_link(std::string_view map, std::string_view link, std::string_view go_to_chain);
+NetlinkMessage delete_elements(std::string_view set); // all of them; a set that is empty is fine
 NetlinkMessage add_endpoints(std::string_view set, std::span<const Endpoint4> endpoints);
 
 struct Count {

@@ -150,7 +150,7 @@ Batch remove_uplink(std::string_view link) { return {nft::delete_link(kUplinks, 
 // --- what holds for one agent
 
 // In this chain the packet is IPv4 from the guest's own address; returning means: not allowed.
-static void allowed(Batch& batch, const TapLink& link, bool has_literals, const RuleOptions& options) {
+static void allowed(Batch& batch, const TapLink& link, const RuleOptions& options) {
     auto chain = allowed_chain(link.slot);
     auto counters = counter_names(link.slot);
     auto rule = [&](const Rule& rule) { batch.push_back(rule.message()); };
@@ -184,8 +184,7 @@ static void allowed(Batch& batch, const TapLink& link, bool has_literals, const 
     rule(to_proxy(Rule(chain, "names")
                       .ip_destination_between(link.first_synthetic, link.last_synthetic)
                       .protocol(IPPROTO_TCP)));
-    if (has_literals)
-        rule(to_proxy(Rule(chain, "literal addresses").tcp_destination_in(literal_set(link.slot))));
+    rule(to_proxy(Rule(chain, "literal addresses").tcp_destination_in(literal_set(link.slot))));
 }
 
 Batch agent_rules(const TapLink& link, std::span<const Endpoint4> literals, const RuleOptions& options) {
@@ -199,7 +198,7 @@ Batch agent_rules(const TapLink& link, std::span<const Endpoint4> literals, cons
     if (!literals.empty()) batch.push_back(nft::add_endpoints(literal_set(link.slot), literals));
     batch.push_back(nft::add_chain(allowed_chain(link.slot)));
     batch.push_back(nft::add_chain(chain));
-    allowed(batch, link, !literals.empty(), options);
+    allowed(batch, link, options);
     auto rule = [&](const Rule& rule) { batch.push_back(rule.message()); };
     rule(Rule(chain, "from its own address")
              .ip_source(link.guest)
@@ -210,6 +209,12 @@ Batch agent_rules(const TapLink& link, std::span<const Endpoint4> literals, cons
     rule(Rule(chain, "all else").count(counters.dropped).drop());
     batch.push_back(nft::map_link(kAgentOf, link.name, chain));
     batch.push_back(nft::add_link(kTaps, link.name));
+    return batch;
+}
+
+Batch agent_literals(unsigned slot, std::span<const Endpoint4> literals) {
+    Batch batch{nft::delete_elements(literal_set(slot))};
+    if (!literals.empty()) batch.push_back(nft::add_endpoints(literal_set(slot), literals));
     return batch;
 }
 

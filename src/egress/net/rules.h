@@ -34,6 +34,8 @@ std::vector<NetlinkMessage> remove_uplink(std::string_view link);
 std::vector<NetlinkMessage> agent_rules(const TapLink& link, std::span<const Endpoint4> literals,
                                         const RuleOptions& options);
 // Of a slot whose agent_rules() are loaded.
+// Other literal addresses for an agent that has its rules.
+std::vector<NetlinkMessage> agent_literals(unsigned slot, std::span<const Endpoint4> literals);
 std::vector<NetlinkMessage> remove_agent_rules(const TapLink& link);
 
 struct AgentCounterNames {
