@@ -2,7 +2,7 @@
 # once for tests, with GoogleTest, because a compiler takes precompiled headers only under the flags (position
 # independence) that they were made with. The release preset does without, so each file still says all that it needs.
 set(NULLBOX_PRECOMPILED
-  <algorithm> <array> <cerrno> <chrono> <csignal> <cstdint> <cstring> <deque> <filesystem> <format> <functional> <map>
+  <algorithm> <array> <cerrno> <chrono> <csignal> <cstdint> <cstring> <deque> <format> <functional> <map>
   <memory> <optional> <set> <span> <string> <string_view> <vector> <boost/json/array.hpp> <boost/json/object.hpp>
   <boost/json/serialize.hpp>)
 foreach(header file log loop text)
