@@ -1,5 +1,6 @@
 #include "agent_start.h"
 
+#include <algorithm>
 #include <boost/json/array.hpp>
 #include <optional>
 #include <thread>
@@ -95,6 +96,25 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
                   .process_kb = TRY(std::move(resident).context("the VM process")),
                   .line = *attempt.line},
         .status = *std::move(status)};
+}
+
+Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names) {
+    std::vector<Attempt> attempts(names.size());
+    std::vector<Result<>> waited(names.size());
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < names.size(); i++) {
+        attempts[i].socket = socket;
+        attempts[i].name = names[i];
+        threads.emplace_back([&, i] { waited[i] = wait_for_first_line(attempts[i]); });
+    }
+    for (auto& thread : threads) thread.join();
+    auto client = TRY(varlink::Client::connect(socket));
+    for (const auto& name : names)
+        TRY(client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 0}}, kLimit));
+    for (size_t i = 0; i < names.size(); i++) TRY(std::move(waited[i]).context(names[i]));
+    auto begin = std::ranges::min_element(attempts, {}, &Attempt::begin)->begin;
+    auto end = std::ranges::max_element(attempts, {}, &Attempt::end)->end;
+    return std::chrono::duration<double, std::milli>(end - begin).count();
 }
 
 } // namespace nullbox::bench

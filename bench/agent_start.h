@@ -3,6 +3,7 @@
 
 #include <boost/json/object.hpp>
 #include <string>
+#include <vector>
 
 #include "peer_vm.h"
 
@@ -15,5 +16,9 @@ struct AgentStart {
 
 // The agent must not run. It is stopped again before this returns.
 Result<AgentStart> start_agent(const std::string& socket, const std::string& name);
+
+// All of them at once: from the first request to the last one's first line, in milliseconds. None may run;
+// all are stopped again before this returns.
+Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names);
 
 } // namespace nullbox::bench

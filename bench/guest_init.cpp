@@ -68,7 +68,8 @@ Result<> run() {
     Fd console(::open("/dev/hvc0", O_WRONLY | O_NOCTTY | O_CLOEXEC));
     if (!console) return errno_error("open /dev/hvc0");
     ::dup2(console.get(), 2); // for the reason of a failure
-    TRY(mount_api_filesystems(TRY(enter_image())));
+    auto changes = TRY(enter_image());
+    TRY(mount_api_filesystems(changes));
     auto start = hello();
     TRY(apply(start));
     auto command = TRY(start_command(start));

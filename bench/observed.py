@@ -17,8 +17,8 @@ OBSERVER = "bench/bench_observer"
 ANSWER_LIMIT_S = 240
 
 
-def initramfs(folder: Path) -> Path:
-    boot_file = (image.OUT / "initramfs.cpio.zst").read_bytes()
+def initramfs(folder: Path, image_file: Path) -> Path:
+    boot_file = image_file.read_bytes()
     program = (image.RELEASE / OBSERVER).read_bytes()
     # Archives follow one another at multiples of four bytes.
     more = cpio.archive([cpio.folder("proc"), cpio.folder("peer"), cpio.file("bench-observer", program, 0o755)], 0)
@@ -28,10 +28,12 @@ def initramfs(folder: Path) -> Path:
 
 
 class Observed:
-    """disk: the first block device, what the guest writes to it is thrown away. extra: more words for QEMU."""
+    """disk: the first block device, what the guest writes to it is thrown away. extra: more words for QEMU. image_file: an
+    initramfs with more in it than what ships."""
 
-    def __init__(self, folder: Path, accel: qemu.Acceleration, disk: Path, extra: list[str] | None = None):
-        options = qemu.Options(initramfs=initramfs(folder), append="rdinit=/bench-observer", accel=accel,
+    def __init__(self, folder: Path, accel: qemu.Acceleration, disk: Path, extra: list[str] | None = None,
+                 image_file: Path = image.OUT / "initramfs.cpio.zst"):
+        options = qemu.Options(initramfs=initramfs(folder, image_file), append="rdinit=/bench-observer", accel=accel,
                                data_disk=disk, keep_data=False, ports=["bench"], extra=list(extra or []))
         self.machine = TimedMachine(options, "bench")
 

@@ -7,6 +7,7 @@
 //   {"do": "call", "socket", "method", "parameters"}   a Varlink call; sockets lie below /run of nulld's
 //   world
 //   {"do": "agent", "name"}                        starts it through cage, stops it at its first line
+//   {"do": "agents", "names"}                      starts them all at once, stops them at the last first line
 //   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -103,13 +104,23 @@ Result<json::object> agent(const json::object& request) {
     return answer;
 }
 
-Result<json::object> run(const json::object& request) {
-    const auto* words = request.if_contains("argv");
+Result<std::vector<std::string>> list(const json::object& request, std::string_view key) {
+    const auto* words = request.if_contains(key);
     if (words == nullptr || !words->is_array() || words->get_array().empty())
-        return error("the request needs a list \"argv\"");
-    std::vector<std::string> argv;
+        return error(cat("the request needs a list \"", key, "\""));
+    std::vector<std::string> list;
     for (const auto& word : words->get_array())
-        if (word.is_string()) argv.emplace_back(word.get_string());
+        if (word.is_string()) list.emplace_back(word.get_string());
+    return list;
+}
+
+Result<json::object> agents(const json::object& request) {
+    auto names = TRY(list(request, "names"));
+    return json::object{{"ms", TRY(start_agents(in_nullds_world("/run/cage/cage.sock"), names))}};
+}
+
+Result<json::object> run(const json::object& request) {
+    auto argv = TRY(list(request, "argv"));
     auto until = TRY(text(request, "until"));
     TRY(mount_peer_disk());
     return answer_of(TRY(run_until_line(kPeerRoot, argv, until)));
@@ -124,6 +135,7 @@ Result<json::object> handle(const std::string& line) {
     if (what == "memory") return memory();
     if (what == "call") return call(object);
     if (what == "agent") return agent(object);
+    if (what == "agents") return agents(object);
     if (what == "run") return run(object);
     return error(cat("unknown request ", what));
 }

@@ -84,7 +84,7 @@ TEST_F(VcpuGateTest, OneThatDoesNotComeIsWaitedFor) {
 }
 
 TEST_F(VcpuGateTest, AVcpusFilterIsEnough) {
-    auto filter = vcpu_filter({});
+    auto filter = vcpu_filter();
     ASSERT_TRUE(filter);
     std::atomic<uint32_t> passed = 0, installed = 0;
     gate_->close();
