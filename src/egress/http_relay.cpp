@@ -11,6 +11,7 @@ namespace nullbox::egress {
 // Warden is asked again after this, so that a lock or a revoked grant takes effect on a kept connection.
 constexpr auto kInjectionTime = std::chrono::seconds(2);
 constexpr unsigned kMaxInterimAnswers = 8;
+constexpr size_t kMostHeldBytes = size_t{16} << 10; // one TLS record
 
 static Refusal failure(std::string reason, unsigned status = 502) {
     return {.verdict = Verdict::Failed,
@@ -108,6 +109,7 @@ Task<HttpRelay::Outcome> HttpRelay::inject(Exchange& exchange) {
     if (bindings.empty()) co_return Outcome();
     if (injected_.empty() || Clock::now() - injected_at_ > kInjectionTime) {
         injected_.clear();
+        forms_ = std::make_shared<SecretForms>();
         auto asked = co_await session_.setup().injector.ask(session_.agent().name, host_, bindings);
         if (!asked)
             co_return std::unexpected(
@@ -117,6 +119,9 @@ Task<HttpRelay::Outcome> HttpRelay::inject(Exchange& exchange) {
                         .kind = RecordKind::Request});
         injected_ = *std::move(asked);
         injected_at_ = Clock::now();
+        auto forms = std::make_shared<SecretForms>();
+        for (const auto& item : injected_) forms->add(item.secret.view(), item.placeholder);
+        forms_ = std::move(forms);
     }
     auto& fields = exchange.request.fields;
     for (const auto& item : injected_) fields.remove(item.header);
@@ -152,41 +157,52 @@ Task<HttpRelay::Outcome> HttpRelay::ensure_server() {
 }
 
 Task<HttpRelay::Outcome> HttpRelay::send_request(Exchange& exchange) {
-    auto head = http::encode(exchange.request);
-    auto sent = co_await server_->write(head);
-    wipe(head);
-    if (!sent) co_return std::unexpected(failure(sent.error().message));
+    auto out = http::encode(exchange.request); // and what there is of the body already
+    bool begun = false;
+    auto flush = [&]() -> Task<Result<>> {
+        auto sent = co_await server_->write(out);
+        wipe(out);
+        begun = true;
+        co_return sent;
+    };
     if (exchange.expects_continue && exchange.client_minor == 1 &&
-        exchange.framing.kind != http::Framing::Kind::None)
+        exchange.framing.kind != http::Framing::Kind::None) {
+        if (auto sent = co_await flush(); !sent) co_return std::unexpected(failure(sent.error().message));
         if (auto told = co_await client_.write("HTTP/1.1 100 Continue\r\n\r\n"); !told)
             co_return std::unexpected(failure(told.error().message));
+    }
     session_.deadline().keep(session_.setup().times.idle);
     http::BodyReader body(exchange.framing);
     bool chunked = exchange.framing.kind == http::Framing::Kind::Chunked;
-    while (!body.done()) {
+    for (;;) {
         auto piece = body.next(from_client_.bytes());
-        if (!piece)
+        if (!piece) {
+            wipe(out);
             co_return std::unexpected(
                 Refusal{.reason = cat("the request's body is malformed: ", piece.error().message),
                         .status = 400,
                         .kind = RecordKind::Request});
-        if (!piece->content.empty()) {
-            // A server that answers early may stop reading; its answer is what counts then.
-            auto passed =
-                co_await server_->write(chunked ? http::chunk(piece->content) : std::string(piece->content));
-            if (!passed) {
+        }
+        if (!piece->content.empty())
+            out += chunked ? http::chunk(piece->content) : std::string(piece->content);
+        from_client_.take(piece->taken);
+        if (body.done() && chunked) out += http::kLastChunk;
+        bool waits = piece->taken == 0 && !body.done();
+        if (!out.empty() && (waits || body.done() || out.size() >= kMostHeldBytes)) {
+            bool first = !begun;
+            if (auto sent = co_await flush(); !sent) {
+                if (first) co_return std::unexpected(failure(sent.error().message));
+                // A server that answers early may stop reading; its answer is what counts then.
                 keep_alive_ = false;
                 co_return Outcome();
             }
         }
-        from_client_.take(piece->taken);
-        if (piece->taken > 0 || body.done()) continue;
+        if (body.done()) co_return Outcome();
+        if (!waits) continue;
         auto more = co_await from_client_.fill();
         if (!more || !*more)
             co_return std::unexpected(failure("the client left in the middle of its request", 400));
     }
-    if (chunked) (void)co_await server_->write(http::kLastChunk);
-    co_return Outcome();
 }
 
 // The answer's head. A kept connection that the server has closed meanwhile is made anew, once, if nothing is
@@ -227,12 +243,6 @@ Task<std::expected<http::ResponseHead, Refusal>> HttpRelay::read_answer() {
     co_return std::unexpected(failure("the server sends interim answers without end"));
 }
 
-Scrubber HttpRelay::scrubber(Scrubber::Length length) const {
-    Scrubber scrubber(length);
-    for (const auto& item : injected_) scrubber.add(item.secret.view(), item.placeholder);
-    return scrubber;
-}
-
 static void scrub_head(http::ResponseHead& answer, const Scrubber& scrubber) {
     answer.reason = scrubber.whole(answer.reason);
     for (auto& field : answer.fields.all()) {
@@ -266,10 +276,9 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
     if (!keep_alive_) answer.fields.add("Connection", "close");
     if (keep_alive_ && exchange.client_minor == 0) answer.fields.add("Connection", "keep-alive");
     answer.minor = 1;
-    scrub_head(answer, scrubber(Scrubber::Length::Free));
+    scrub_head(answer, Scrubber(forms_));
     answer_begun_ = true;
-    if (auto sent = co_await client_.write(http::encode(answer)); !sent)
-        co_return std::unexpected(failure(sent.error().message));
+    to_client_ = http::encode(answer);
     if (auto passed = co_await pass_body(*framing, chunked); !passed) co_return passed;
     server_used_ = true;
     if (!server_stays) close_server();
@@ -277,37 +286,42 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
     co_return Outcome();
 }
 
-Task<Result<>> HttpRelay::send_content(std::string_view content, bool chunked) {
-    if (content.empty()) co_return Result<>();
-    if (!chunked) co_return co_await client_.write(content);
-    auto piece = http::chunk(content);
-    co_return co_await client_.write(piece);
+Task<Result<>> HttpRelay::flush_to_client() {
+    if (to_client_.empty()) co_return Result<>();
+    auto sent = co_await client_.write(to_client_);
+    to_client_.clear();
+    co_return sent;
 }
 
+// Head, content and end of a short answer go out as one: each write is a TLS record, a packet and a system
+// call.
 Task<HttpRelay::Outcome> HttpRelay::pass_body(const http::Framing& framing, bool chunked) {
     http::BodyReader body(framing);
-    auto scrub = scrubber(Scrubber::Length::Free);
+    Scrubber scrub(forms_);
+    auto add = [&](std::string_view content) {
+        if (!content.empty()) to_client_ += chunked ? http::chunk(content) : std::string(content);
+    };
     while (!body.done()) {
         auto piece = body.next(from_server_->bytes());
         if (!piece)
             co_return std::unexpected(
                 failure(cat("the server's answer is malformed: ", piece.error().message)));
-        if (!piece->content.empty()) {
-            auto content = scrub.feed(piece->content);
-            if (auto sent = co_await send_content(content, chunked); !sent)
-                co_return std::unexpected(failure(sent.error().message));
-        }
+        if (!piece->content.empty()) add(scrub.feed(piece->content));
         from_server_->take(piece->taken);
-        if (piece->taken > 0 || body.done()) continue;
+        bool waits = piece->taken == 0 && !body.done();
+        if (waits || to_client_.size() >= kMostHeldBytes)
+            if (auto sent = co_await flush_to_client(); !sent)
+                co_return std::unexpected(failure(sent.error().message));
+        if (!waits) continue;
         auto more = co_await from_server_->fill();
         if (!more) co_return std::unexpected(failure(more.error().message));
         if (*more) continue;
         if (auto whole = body.ended(); !whole) co_return std::unexpected(failure(whole.error().message));
     }
-    auto rest = scrub.finish();
-    auto sent = co_await send_content(rest, chunked);
-    if (sent && chunked) sent = co_await client_.write(http::kLastChunk);
-    if (!sent) co_return std::unexpected(failure(sent.error().message));
+    add(scrub.finish());
+    if (chunked) to_client_ += http::kLastChunk;
+    if (auto sent = co_await flush_to_client(); !sent)
+        co_return std::unexpected(failure(sent.error().message));
     co_return Outcome();
 }
 
@@ -338,12 +352,12 @@ Task<HttpRelay::Outcome> HttpRelay::upgrade(Exchange& exchange, http::ResponseHe
     if (!exchange.websocket || !answer.fields.has_token("Upgrade", "websocket"))
         co_return std::unexpected(failure("the server changes to a protocol that nobody asked for"));
     if (!injected_.empty()) answer.fields.remove("Sec-WebSocket-Extensions");
-    scrub_head(answer, scrubber(Scrubber::Length::Free));
+    scrub_head(answer, Scrubber(forms_));
     answer_begun_ = true;
     keep_alive_ = false;
     if (auto sent = co_await client_.write(http::encode(answer)); !sent)
         co_return std::unexpected(failure(sent.error().message));
-    auto scrub = scrubber(Scrubber::Length::Kept);
+    Scrubber scrub(forms_, Scrubber::Length::Kept);
     Resumed client(client_, std::move(from_client_.bytes()));
     Resumed server(*server_, std::move(from_server_->bytes()));
     co_await session_.relay(client, server, injected_.empty() ? nullptr : &scrub);

@@ -37,11 +37,10 @@ private:
     Task<std::expected<http::ResponseHead, Refusal>> read_answer();
     Task<Outcome> pass_answer(Exchange& exchange, http::ResponseHead answer);
     Task<Outcome> pass_body(const http::Framing& framing, bool chunked);
-    Task<Result<>> send_content(std::string_view content, bool chunked);
+    Task<Result<>> flush_to_client();
     Task<Outcome> upgrade(Exchange& exchange, http::ResponseHead answer);
     Task<void> refuse(Refusal refusal, bool head_only);
     void close_server();
-    Scrubber scrubber(Scrubber::Length length) const;
 
     Session& session_;
     ByteStream& client_;
@@ -53,6 +52,8 @@ private:
     std::unique_ptr<BufferedReader> from_server_;
     bool server_used_ = false; // it has served a request before
     std::vector<Injected> injected_;
+    std::shared_ptr<const SecretForms> forms_ = std::make_shared<SecretForms>(); // of what is injected
+    std::string to_client_; // of an answer, until there is a wait for more of it
     Clock::time_point injected_at_{};
     bool answer_begun_ = false; // the client has bytes of the answer: no other can be sent
     bool keep_alive_ = false;

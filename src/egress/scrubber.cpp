@@ -42,15 +42,13 @@ bool decode_base64(std::string_view text, std::string& bytes) {
     return base64(bytes) == text; // no stray bits at the end
 }
 
-void Scrubber::add_form(std::string form, std::string_view placeholder) {
-    if (form.empty() || std::ranges::any_of(needles_, [&](const Needle& n) { return n.text.view() == form; }))
+void SecretForms::add_form(std::string form, std::string_view placeholder) {
+    if (form.empty() || std::ranges::any_of(forms_, [&](const Form& f) { return f.text.view() == form; }))
         return wipe(form);
-    std::string replacement(placeholder);
-    if (length_ == Length::Kept) replacement.resize(form.size(), '*');
     begins_[static_cast<unsigned char>(form[0])] = true;
-    needles_.push_back({SecretText(std::move(form)), std::move(replacement)});
+    forms_.push_back({SecretText(std::move(form)), std::string(placeholder)});
     // Longest first: where one form begins with another, the whole of it goes.
-    std::ranges::stable_sort(needles_, std::greater(), [](const Needle& n) { return n.text.view().size(); });
+    std::ranges::stable_sort(forms_, std::greater(), [](const Form& f) { return f.text.view().size(); });
 }
 
 // Base64 of the secret somewhere inside other bytes: what its digits are whatever stands around it.
@@ -84,7 +82,7 @@ static std::string escaped(std::string_view secret, bool (*plain)(char), std::st
     return out;
 }
 
-void Scrubber::add(std::string_view secret, std::string_view placeholder) {
+void SecretForms::add(std::string_view secret, std::string_view placeholder) {
     add_form(std::string(secret), placeholder);
     auto unreserved = [](char c) {
         return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
@@ -105,38 +103,42 @@ void Scrubber::add(std::string_view secret, std::string_view placeholder) {
     }
 }
 
+Scrubber::Match Scrubber::match(std::string_view text, bool at_end) const {
+    for (const auto& form : forms_->forms_) {
+        if (text.starts_with(form.text.view())) return {.form = &form};
+        if (!at_end && form.text.view().starts_with(text)) return {.maybe = true};
+    }
+    return {};
+}
+
 // Writes to out what is done; returns how much of the text that was. The rest may be a secret's beginning.
 size_t Scrubber::scan(std::string_view text, bool at_end, std::string& out, size_t& found) const {
-    size_t at = 0;
-    while (at < text.size()) {
-        size_t plain = at;
-        while (plain < text.size() && !begins_[static_cast<unsigned char>(text[plain])]) plain++;
-        out += text.substr(at, plain - at);
-        at = plain;
-        if (at == text.size()) break;
-        auto rest = text.substr(at);
-        const Needle* whole = nullptr;
-        for (const auto& needle : needles_) {
-            if (rest.starts_with(needle.text.view()))
-                whole = whole ? whole : &needle;
-            else if (!whole && !at_end && needle.text.view().starts_with(rest))
-                return at;
-        }
-        if (whole) {
-            out += whole->replacement;
-            at += whole->text.view().size();
-            found++;
-        } else {
-            out += text[at++];
-        }
+    size_t written = 0, at = 0; // what lies between is no secret's
+    for (; at < text.size(); at++) {
+        if (!forms_->begins_[static_cast<unsigned char>(text[at])]) continue;
+        auto [form, maybe] = match(text.substr(at), at_end);
+        if (maybe) break;
+        if (!form) continue;
+        out += text.substr(written, at - written);
+        std::string replacement = form->placeholder;
+        if (length_ == Length::Kept) replacement.resize(form->text.view().size(), '*');
+        out += replacement;
+        written = at + form->text.view().size();
+        at = written - 1;
+        found++;
     }
+    out += text.substr(written, at - written);
     return at;
 }
 
 std::string Scrubber::feed(std::string_view bytes) {
-    held_ += bytes;
     std::string out;
-    out.reserve(held_.size());
+    if (held_.empty()) {
+        size_t done = scan(bytes, false, out, found_);
+        held_ = bytes.substr(done);
+        return out;
+    }
+    held_ += bytes;
     size_t done = scan(held_, false, out, found_);
     std::string rest = held_.substr(done);
     wipe(held_);

@@ -7,10 +7,15 @@ namespace nullbox::egress {
 constexpr std::string_view kSecret = "sk-live/4eC39Hq+LyjWDarj\"tT1zdp7dc";
 constexpr std::string_view kPlaceholder = "nullbox-KEY-x";
 
+static std::shared_ptr<const SecretForms> forms() {
+    auto forms = std::make_shared<SecretForms>();
+    forms->add(kSecret, kPlaceholder);
+    return forms;
+}
+
 static std::string scrub(std::string_view text, size_t piece,
                          Scrubber::Length length = Scrubber::Length::Free) {
-    Scrubber scrubber(length);
-    scrubber.add(kSecret, kPlaceholder);
+    Scrubber scrubber(forms(), length);
     std::string out;
     for (; !text.empty(); text.remove_prefix(std::min(piece, text.size())))
         out += scrubber.feed(text.substr(0, piece));
@@ -41,13 +46,26 @@ TEST(Scrubber, EncodedFormsAreFoundToo) {
 }
 
 TEST(Scrubber, NothingElseIsTouchedOrKeptWaiting) {
-    Scrubber scrubber;
-    scrubber.add(kSecret, kPlaceholder);
+    Scrubber scrubber(forms());
     EXPECT_EQ(scrubber.feed("data: event\n\n"), "data: event\n\n") << "a stream's event goes out at once";
     EXPECT_EQ(scrubber.feed("x sk-li"), "x ");
     EXPECT_EQ(scrubber.feed("ke"), "sk-like");
     EXPECT_EQ(scrubber.finish(), "");
     EXPECT_EQ(scrubber.found(), 0);
+}
+
+TEST(Scrubber, TheLongestFormGoesFirst) {
+    auto nested = std::make_shared<SecretForms>();
+    nested->add("abc", "1");
+    nested->add("abcdefgh", "2");
+    for (size_t piece = 1; piece < 12; piece++) {
+        Scrubber scrubber(nested);
+        std::string out;
+        for (std::string_view text = "xabcdefgh abcdef abc"; !text.empty();
+             text.remove_prefix(std::min(piece, text.size())))
+            out += scrubber.feed(text.substr(0, piece));
+        EXPECT_EQ(out + scrubber.finish(), "x2 1def 1") << piece;
+    }
 }
 
 TEST(Scrubber, ACountedStreamKeepsItsLength) {

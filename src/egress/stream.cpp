@@ -1,16 +1,21 @@
 #include "egress/stream.h"
 
-#include <boost/asio/write.hpp>
+#include <array>
+#include <boost/asio/post.hpp>
+#include <cerrno>
 #include <memory>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <sys/socket.h>
 
 #include "base/text.h"
 
 namespace nullbox::egress {
 
 constexpr size_t kTlsRecordBytes = (size_t{16} << 10) + 512;
+// A connection on which there is always something lets the others go on after so many pieces.
+constexpr unsigned kMostInARow = 8;
 constexpr size_t kFillBytes = size_t{16} << 10;
 
 asio::ip::address to_asio(const IpAddress& address) {
@@ -36,7 +41,45 @@ Task<Result<size_t>> TcpStream::read(std::span<char> into) {
     co_return count;
 }
 
+Task<Result<std::string_view>> TcpStream::receive() {
+    // One for all connections: it is used between two waits only.
+    static std::array<char, kTlsRecordBytes> buffer;
+    if (++received_in_a_row_ > kMostInARow) {
+        received_in_a_row_ = 0;
+        co_await asio::post(socket_.get_executor(), asio::use_awaitable);
+    }
+    for (;;) {
+        ssize_t count = ::recv(socket_.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+        if (count >= 0) {
+            deadline_.touch();
+            traffic_.received += static_cast<size_t>(count);
+            co_return std::string_view(buffer.data(), static_cast<size_t>(count));
+        }
+        if (errno != EAGAIN && errno != EINTR) co_return errno_error("receive");
+        auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
+        if (code) co_return asio_error(code, "receive");
+        received_in_a_row_ = 0;
+    }
+}
+
+// What the kernel takes without a wait is gone from bytes afterwards. False: it takes no more now.
+Result<bool> TcpStream::send_now(std::string_view& bytes) {
+    while (!bytes.empty()) {
+        ssize_t count =
+            ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (count < 0 && errno == EINTR) continue;
+        if (count < 0 && errno == EAGAIN) return false;
+        if (count < 0) return errno_error("send");
+        bytes.remove_prefix(static_cast<size_t>(count));
+        traffic_.sent += static_cast<size_t>(count);
+        deadline_.touch();
+    }
+    return true;
+}
+
 Task<Result<>> TcpStream::write(std::string_view bytes) {
+    auto sent = send_now(bytes);
+    if (!sent) co_return sent.error();
     while (!bytes.empty()) {
         auto [code, count] =
             co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kAwait);
@@ -120,12 +163,11 @@ Task<Result<>> TlsStream::flush() {
 
 // False: the lower stream ended.
 Task<Result<bool>> TlsStream::receive() {
-    char bytes[kTlsRecordBytes];
-    auto count = co_await lower_.read(bytes);
-    if (!count) co_return count.error();
-    if (*count > 0 && BIO_write(SSL_get_rbio(ssl_), bytes, static_cast<int>(*count)) <= 0)
+    auto bytes = co_await lower_.receive();
+    if (!bytes) co_return bytes.error();
+    if (!bytes->empty() && BIO_write(SSL_get_rbio(ssl_), bytes->data(), static_cast<int>(bytes->size())) <= 0)
         co_return error("TLS: out of memory");
-    co_return *count > 0;
+    co_return !bytes->empty();
 }
 
 Task<Result<>> TlsStream::handshake() {

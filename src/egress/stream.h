@@ -51,14 +51,19 @@ public:
     Task<Result<size_t>> read(std::span<char> into) override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
+    // Bytes that came, good until the caller waits for anything; empty: the peer sends no more. Nothing is
+    // held for a connection on which nothing comes.
+    Task<Result<std::string_view>> receive();
     void close();
     void reset(); // the peer sees RST, not an orderly end
     tcp::socket& socket() { return socket_; }
 
 private:
+    Result<bool> send_now(std::string_view& bytes);
     tcp::socket socket_;
     Deadline& deadline_;
     Traffic& traffic_;
+    unsigned received_in_a_row_ = 0; // without a wait
 };
 
 // TLS by OpenSSL over memory: what it wants to send and receive goes through the lower stream here.
