@@ -243,7 +243,7 @@ int use_share(World& world) {
 void use_heap() {
     std::vector<std::vector<char>> pieces;
     for (int i = 0; i < 200; ++i) pieces.emplace_back(4000);
-    pieces.emplace_back(1 << 20);
+    pieces.emplace_back(40 << 20); // more than the largest size from which glibc may come to map
 }
 
 int work(World& world) {
