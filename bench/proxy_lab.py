@@ -28,7 +28,7 @@ ORIGIN, ORIGIN_PORT = "11.22.33.44", 8443
 AGENTS_NETWORK, GUEST, GATEWAY = "198.18.0.0/15", "198.18.0.2", "198.18.0.1"
 PEER, PEER_PLAIN, PEER_KEYED = "198.18.0.3", 8001, 8002  # no address that egress gives out
 SECRET = "sk-bench-5f1d9c2e7a"
-REQUESTS_AT_A_TIME, CONNECTIONS_AT_A_TIME = 32, 16
+REQUESTS_AT_A_TIME, CONNECTIONS_AT_A_TIME, MANY = 32, 16, 1000
 TURN_MS = 1500
 START_LIMIT_S = 10
 
@@ -117,9 +117,9 @@ class Lab:
     def process(self, proxy: str) -> subprocess.Popen:
         return self.egress if proxy == "egress" else self.peer
 
-    def turn(self, proxy: str, what: str, name: str) -> dict:
+    def turn(self, proxy: str, what: str, name: str, at_a_time: int = 0) -> dict:
         address, port, roots = self._places[proxy, name]
-        at_a_time = REQUESTS_AT_A_TIME if what == "requests" else CONNECTIONS_AT_A_TIME
+        at_a_time = at_a_time or (REQUESTS_AT_A_TIME if what == "requests" else CONNECTIONS_AT_A_TIME)
         load = start(self._load_core, image.RELEASE / "bench/bench_tls_load", what, address, port, name, roots,
                      at_a_time, TURN_MS, self.process(proxy).pid, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                      text=True)
@@ -133,9 +133,9 @@ class Lab:
                 "cpu_us": found["proxy_ns"] / found["answered"] / 1000,
                 "busy": found["proxy_ns"] / found["ns"]}
 
-    def resident_mb(self, proxy: str) -> float:
+    def resident_mb(self, proxy: str, which: str = "VmRSS") -> float:
         status = Path(f"/proc/{self.process(proxy).pid}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return int(status.split(f"{which}:")[1].split()[0]) / 1024
 
 
 def play(lab: Lab, runs: int) -> dict:
@@ -148,6 +148,8 @@ def play(lab: Lab, runs: int) -> dict:
                     lab.turn(proxy, what, name))
     for proxy in ("egress", "haproxy"):
         found["resident_mb"][proxy] = lab.resident_mb(proxy)
+        lab.turn(proxy, "requests", KEYED, MANY)
+        found.setdefault("most_mb", {})[proxy] = lab.resident_mb(proxy, "VmHWM")
     return found
 
 

@@ -28,7 +28,7 @@
 namespace nullbox::bench {
 namespace {
 
-constexpr auto kOpeningTime = std::chrono::seconds(10);
+constexpr auto kOpeningTime = std::chrono::seconds(60);
 constexpr auto kWarmUpTime = std::chrono::milliseconds(300);
 
 struct Options {
@@ -198,7 +198,7 @@ bool parse(char** arguments, Options& options) {
     options.server.sin_port = htons(static_cast<uint16_t>(parse_number(arguments[3], 1, 65535).value_or(0)));
     options.name = arguments[4];
     options.roots = arguments[5];
-    options.at_a_time = static_cast<size_t>(parse_number(arguments[6], 1, 200).value_or(0));
+    options.at_a_time = static_cast<size_t>(parse_number(arguments[6], 1, 4096).value_or(0));
     options.time = std::chrono::milliseconds(parse_number(arguments[7], 1, 60'000).value_or(0));
     options.proxy = static_cast<pid_t>(parse_number(arguments[8], 1, INT32_MAX).value_or(0));
     return (options.anew || what == "requests") && options.at_a_time > 0 && options.time.count() > 0 &&
