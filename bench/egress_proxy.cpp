@@ -79,15 +79,16 @@ Result<> serve(Service& service, const Options& options) {
     auto origin = IpAddress::parse(options.origin);
     if (!origin) return error(cat(options.origin, " is no address"));
     asio::io_context context(1);
-    auto egress = TRY(Egress::make(context, service.loop(), network(),
-                                   {.state_folder = options.folder,
-                                    .root_file = options.roots,
-                                    .warden_socket = options.warden_socket,
-                                    .upstream = {.hosts = {{plain, *origin}, {keyed, *origin}}},
-                                    // Port 443 of every address here is the proxy's own.
-                                    .route = [&](const IpAddress& address, uint16_t) {
-                                        return direct_route(address, options.origin_port);
-                                    }}));
+    auto egress =
+        TRY(Egress::make(context, service.loop(), network(),
+                         {.state_folder = options.folder,
+                          .root_file = options.roots,
+                          .warden_socket = options.warden_socket,
+                          .upstream = {.hosts = {{plain, *origin}, {keyed, *origin}}},
+                          // Port 443 of every address here is the proxy's own.
+                          .route = [&](const IpAddress& address,
+                                       uint16_t) { return direct_route(address, options.origin_port); },
+                          .most_connections_of_one_agent = 1024}));
     auto attached = TRY(egress->attach("bench", policy(options, keyed)));
     TRY(write_file_atomic(options.folder + "/box.pem", attached.ca_pem, 0644));
     // At every address: where a connection wants to go is the address at which it arrives.

@@ -60,7 +60,8 @@ ProxySetup Egress::proxy_setup() {
             .records = records_,
             .identify = [this](const auto& local, const auto& remote) { return identify(local, remote); },
             .own_addresses = [this] { return network_.status().own_addresses; },
-            .route = options_.route};
+            .route = options_.route,
+            .most_of_one_agent = options_.most_connections_of_one_agent};
 }
 
 std::optional<Flow> Egress::identify(const tcp::endpoint& local, const tcp::endpoint& remote) {

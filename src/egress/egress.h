@@ -44,6 +44,7 @@ struct EgressOptions {
     std::vector<std::string> problems;     // known before the start, for the status
     Upstream::Options upstream;
     std::function<tcp::endpoint(const IpAddress&, uint16_t port)> route = direct_route; // see ProxySetup
+    size_t most_connections_of_one_agent = 256;
 };
 
 struct Attached {
