@@ -33,10 +33,12 @@ Task<Result<size_t>> TcpStream::read(std::span<char> into) {
     if (code) co_return asio_error(code, "receive");
     deadline_.touch();
     traffic_.received += count;
+    if (!traffic_.take(count)) co_return error("the agent's budget of bytes is used up");
     co_return count;
 }
 
 Task<Result<>> TcpStream::write(std::string_view bytes) {
+    if (!traffic_.take(bytes.size())) co_return error("the agent's budget of bytes is used up");
     while (!bytes.empty()) {
         auto [code, count] =
             co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kAwait);

@@ -369,7 +369,8 @@ std::string to_toml(const MachineConfig& config) {
     if (config.gateway) out += cat("gateway = ", in_quotes(*config.gateway), "\n");
     out += cat("\n[gate]\nport = ", config.gate_port, "\n");
     if (!config.hosts.empty()) out += "\n[hosts]\n";
-    for (const auto& [name, address] : config.hosts) out += cat(in_quotes(name), " = ", in_quotes(address), "\n");
+    for (const auto& [name, address] : config.hosts)
+        out += cat(in_quotes(name), " = ", in_quotes(address), "\n");
     for (const auto& one : config.operators)
         out += cat("\n[operators.", one.name, "]\npublic_key = ", in_quotes(one.public_key),
                    "\nrole = ", in_quotes(one.role), "\n");
