@@ -67,7 +67,7 @@ class NativeSite:
         self.box.grant("LAB_KEY", SECRET, battery.ATTACKER, places.KEYED)
         files = {"/etc/resolv.conf": "nameserver {dns}\n", "/etc/ssl/certs/ca-certificates.crt": "{ca}"}
         self.guests = [
-            self.box.attach(battery.ATTACKER, places.ALLOW, places.ALLOW_PRIVATE, [BINDING], files),
+            self.box.attach(battery.ATTACKER, places.ALLOW, places.ALLOW_PRIVATE, [BINDING], files, places.RULES),
             self.box.attach(battery.PEER, [places.API, f"{places.CONTROL}:{places.CONTROL_PORT}"], [], [], files)]
         self._record_at = 0
         self.records: list[dict] = []
@@ -79,6 +79,7 @@ class NativeSite:
         self.observer = Observer(self.box)
         self.battery = battery.Battery(self.outside, self.control, settle_s, 60)
         self.battery.extra_evidence = self.observer.take
+        self.battery.set_budget = self.set_budget
         for guest in self.guests:
             self.control.wait(guest.name, 120)
         self.control.ask(battery.PEER, 120, use="http")
@@ -88,6 +89,11 @@ class NativeSite:
             if record["sequence"] > self._record_at:
                 self._record_at = record["sequence"]
                 self.records.append(record)
+
+    def set_budget(self, budget: dict) -> None:
+        """As cage does for a manifest that differs in its network only."""
+        self.box.egress("Update", agent=battery.ATTACKER, allow=places.ALLOW, allow_private=places.ALLOW_PRIVATE, inject=[BINDING],
+                        rules=places.RULES, budget={"bytes": 0, "connections": 0, "requests": 0} | budget)
 
     def end(self) -> None:
         self.box.end()

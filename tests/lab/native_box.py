@@ -273,11 +273,11 @@ class NativeBox:
         self.warden("Grant", secret=name, agent=agent, host=host, header="Authorization", format="Bearer {secret}")
 
     def attach(self, agent: str, allow: list[str], allow_private: list[str], inject: list[dict],
-               files: dict[str, str] | None = None) -> Guest:
+               files: dict[str, str] | None = None, rules: list[dict] | None = None) -> Guest:
         """files: path to text, in place of the machine's own for this guest; {ca} becomes the box's authority."""
         path = self.root / "run/egress/egress.sock"
         answer, fds = varlink(path, "io.nullbox.egress.Attach", {"agent": agent, "allow": allow, "inject": inject,
-                                                                "allow_private": allow_private})
+                                                                "allow_private": allow_private, "rules": rules or []})
         if agent in self.guests:
             self.guests.pop(agent).end()
         filled = {name: text.replace("{ca}", answer["ca_pem"]).replace("{dns}", answer["dns"])
