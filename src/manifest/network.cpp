@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "manifest/credentials.h"
 #include "manifest/forms.h"
+#include "manifest/public_suffix.h"
 #include "manifest/request_path.h"
 
 namespace nullbox::manifest {
@@ -96,6 +97,15 @@ static void read_rules(Report& report, Section& network, AgentManifest& manifest
     }
 }
 
+// "*.co.uk" is half the world, and nobody means it.
+static std::string wrong_entry(std::string_view text) {
+    if (auto wrong = wrong_network_destination(text); !wrong.empty()) return wrong;
+    auto entry = split_entry(text);
+    if (!entry.wildcard || !is_public_suffix(entry.name)) return {};
+    return cat("must not be all of ", entry.name, ", below which anybody may have a name; write \"*.example.",
+               entry.name, "\"");
+}
+
 static void read_budget(Report& report, const Value& table, AgentManifest& manifest,
                         std::span<const Section::Home> homes) {
     Section section(report, table, "capabilities.network.budget");
@@ -111,12 +121,10 @@ static void read_budget(Report& report, const Value& table, AgentManifest& manif
 void read_network(Report& report, const Value& table, AgentManifest& manifest,
                   std::span<const Section::Home> homes) {
     Section section(report, table, "capabilities.network");
-    section.list("allow",
-                 {.example = "[\"api.example.org\"]",
-                  .most_items = 256,
-                  .most_bytes = 300,
-                  .wrong = wrong_network_destination},
-                 manifest.network_allow);
+    section.list(
+        "allow",
+        {.example = "[\"api.example.org\"]", .most_items = 256, .most_bytes = 300, .wrong = wrong_entry},
+        manifest.network_allow);
     std::vector<std::string> names;
     section.list(
         "allow_private",

@@ -97,6 +97,22 @@ TEST(Network, OneMistakeEach) {
     EXPECT_TRUE(to_text(table).contains("[[capabilities.network.rule]]")) << to_text(table);
 }
 
+// Control: wrong_entry().
+TEST(Network, NoWildcardIsAPublicSuffix) {
+    auto with = [](std::string_view entry) {
+        return cat("[agent]\nname = \"hello\"\nversion = \"1\"\nimage = \"i\"\n[capabilities.network]\n"
+                   "allow = [\"",
+                   entry, "\"]\n");
+    };
+    for (auto entry : {"*.co.uk", "*.co.uk:443", "*.com.au", "*.ac.jp", "*.city.ck", "*.any.kawasaki.jp",
+                       "*.kawasaki.jp", "*.xn--55qx5d.cn"})
+        expect_one(wrong(with(entry)), kFile, 6, "capabilities.network.allow[0]",
+                   "below which anybody may have");
+    for (auto entry : {"*.example.co.uk", "co.uk", "*.example.com", "*.www.ck", "*.city.kawasaki.jp",
+                       "*.githubusercontent.com", "*.uk.example.org", "*.lab.test"})
+        EXPECT_TRUE(wrong(with(entry)).empty()) << entry << ": " << to_text(wrong(with(entry)));
+}
+
 TEST(Network, BudgetsAreRead) {
     auto with = [](std::string_view keys) {
         return cat("[agent]\nname = \"hello\"\nversion = \"1\"\nimage = \"i\"\n[capabilities.network]\n"
