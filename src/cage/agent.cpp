@@ -110,10 +110,51 @@ std::string Agent::health() const {
     return !entry_.manifest || entry_.manifest->health_check.empty() ? "none" : "unknown";
 }
 
-void Agent::update(CatalogueEntry entry) {
+// What egress can change under an agent that runs, and the version, which is for people.
+static void take_network(const manifest::AgentManifest& from, manifest::AgentManifest& to) {
+    to.version = from.version;
+    to.network_allow = from.network_allow;
+    to.network_allow_private = from.network_allow_private;
+    to.network_rules = from.network_rules;
+    to.network_budget = from.network_budget;
+}
+
+static bool same_but_network(const CatalogueEntry& one, const CatalogueEntry& other) {
+    if (!one.manifest || !other.manifest || one.manifest_path != other.manifest_path ||
+        one.app_image_path != other.app_image_path || one.app_image != other.app_image)
+        return false;
+    auto like = *other.manifest;
+    take_network(*one.manifest, like);
+    return like == *one.manifest;
+}
+
+void Agent::update(CatalogueEntry entry, std::function<void(bool in_effect)> done) {
     next_entry_ = std::move(entry);
     adopt_next_entry();
     context_.changed();
+    if (!next_entry_ || !needs_.has_network() || !same_but_network(entry_, *next_entry_)) return done(false);
+    needs_.update_network(*next_entry_->manifest,
+                          [this, text = next_entry_->text, done = std::move(done)](
+                              const Result<uint64_t>& ended) { done(adopt_network(text, ended)); });
+}
+
+// text: of the manifest whose rules egress was told; another may have come meanwhile.
+bool Agent::adopt_network(const std::string& text, const Result<uint64_t>& ended) {
+    if (!next_entry_ || next_entry_->text != text) return ended.has_value() && entry_.text == text;
+    if (!ended) {
+        say(LogStream::Cage, cat("network: the new rules are not in effect before the next start: ",
+                                 printable(ended.error().message, 512)));
+        return false;
+    }
+    // In place: what runs holds on to the rest.
+    take_network(*next_entry_->manifest, *entry_.manifest);
+    entry_.text = next_entry_->text;
+    entry_.diagnostics = next_entry_->diagnostics;
+    next_entry_.reset();
+    say(LogStream::Cage, cat("network: the new rules are in effect; ", *ended,
+                             *ended == 1 ? " connection" : " connections", " ended"));
+    context_.changed();
+    return true;
 }
 
 void Agent::adopt_next_entry() {

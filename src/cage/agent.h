@@ -61,8 +61,10 @@ public:
     bool idle() const { return !life_.alive() && needs_.idle(); } // nothing of it is left anywhere
     const std::string& address() const { return address_; }       // of its guest; empty without a network
 
-    // The manifest that counts from now on. One that runs keeps what it has until it starts again.
-    void update(CatalogueEntry entry);
+    // The manifest that counts from now on. One that runs keeps what it has until it starts again, but for
+    // its network: if nothing else differs, egress is told. done is called once: whether new network rules
+    // are in effect for an agent that runs on.
+    void update(CatalogueEntry entry, std::function<void(bool in_effect)> done = [](bool) {});
     // Something that it may wait for is another now: the vault.
     void try_again() { needs_.try_again(); }
     // Its network ended with egress, if it has one: it starts anew.
@@ -99,6 +101,7 @@ private:
     void carry_out(const Action& action);
     void prepare();
     void adopt_next_entry();
+    bool adopt_network(const std::string& text, const Result<uint64_t>& ended);
     void give_back();
     void tell_changes();
     Result<> launch();

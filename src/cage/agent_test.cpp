@@ -526,6 +526,47 @@ TEST_F(AgentTest, ANewManifestCountsFromTheNextStart) {
     EXPECT_EQ(lines(LogStream::Stdout), (std::vector<std::string>{"old", "new"}));
 }
 
+// Control: same_but_network(), and that egress's answer is waited for.
+TEST_F(AgentTest, ANetworkThatAloneDiffersChangesUnderTheAgent) {
+    services_.start_egress();
+    manifest_.network_allow = {"api.example.org"};
+    agent("echo up; sleep 60");
+    EXPECT_EQ(start(), "ok");
+    pid_t pid = agent_->vm_pid();
+    auto entry = agent_->entry();
+    auto update = [&](std::string text) {
+        entry.text = std::move(text);
+        std::optional<bool> answer;
+        agent_->update(entry, [&](bool in_effect) { answer = in_effect; });
+        EXPECT_TRUE(until([&] { return answer.has_value(); }));
+        return answer.value_or(false);
+    };
+    entry.manifest->version = "2";
+    entry.manifest->network_allow = {"other.example.org"};
+    entry.manifest->network_rules = {{.host = "other.example.org", .methods = {"GET"}}};
+    EXPECT_TRUE(update("second"));
+    EXPECT_FALSE(agent_->next_entry());
+    EXPECT_EQ(agent_->entry().text, "second");
+    EXPECT_EQ(agent_->entry().manifest, entry.manifest);
+    EXPECT_TRUE(services_.asked.back().starts_with(R"(Update {"agent":"t","allow":["other.example.org"])"));
+    EXPECT_EQ(lines(LogStream::Cage).back(), "network: the new rules are in effect; 2 connections ended");
+    // Egress refuses: all is as it was, and said.
+    services_.refusal = "no";
+    entry.manifest->network_allow = {"third.example.org"};
+    EXPECT_FALSE(update("third"));
+    ASSERT_TRUE(agent_->next_entry());
+    EXPECT_EQ(agent_->entry().text, "second");
+    EXPECT_TRUE(lines(LogStream::Cage).back().starts_with("network: the new rules are not in effect before"));
+    // Something else as well: egress is not asked.
+    services_.refusal.clear();
+    auto asked = services_.asked.size();
+    entry.manifest->max_memory_mb++;
+    EXPECT_FALSE(update("fourth"));
+    EXPECT_TRUE(agent_->next_entry());
+    EXPECT_EQ(services_.asked.size(), asked);
+    EXPECT_EQ(agent_->vm_pid(), pid);
+}
+
 TEST_F(AgentTest, AManifestThatBecomesWrongStopsNoAgentButItsNextStart) {
     agent("echo up; sleep 60");
     EXPECT_EQ(start(), "ok");

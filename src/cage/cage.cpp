@@ -121,8 +121,15 @@ static bool is_same(const CatalogueEntry& one, const CatalogueEntry& other) {
            one.app_image_path == other.app_image_path && one.app_image == other.app_image;
 }
 
-Cage::Reloaded Cage::reload() {
-    Reloaded result;
+void Cage::reload(std::function<void(const Reloaded&)> done) {
+    auto kept = std::make_shared<Reloaded>();
+    auto& result = *kept;
+    auto awaited = std::make_shared<size_t>(1);
+    auto one_less = [this, kept, awaited, done = std::move(done)] {
+        if (--*awaited > 0) return;
+        on_change();
+        done(*kept);
+    };
     auto entries = read_catalogue(agent_folders_);
     for (const auto& agent : agents_) {
         const auto& name = agent->entry().name;
@@ -139,11 +146,14 @@ Cage::Reloaded Cage::reload() {
             add(std::move(entry));
         } else if (!is_same(entry, agent->next_entry() ? *agent->next_entry() : agent->entry())) {
             if (!left) result.changed.push_back(entry.name);
-            agent->update(std::move(entry));
+            ++*awaited;
+            agent->update(std::move(entry), [kept, one_less, name = agent->entry().name](bool in_effect) {
+                if (in_effect) kept->updated.push_back(name);
+                one_less();
+            });
         }
     }
-    on_change();
-    return result;
+    one_less();
 }
 
 void Cage::retire(const std::string& name, std::function<void()> done) {

@@ -22,10 +22,13 @@ public:
     struct Reloaded {
         std::vector<std::string> added, changed, removed;
         std::vector<std::string> invalid; // of those that are there now
+        std::vector<std::string>
+            updated; // of the changed ones: their new network rules are in effect already
     };
     // New agents are there at once and do not start by themselves; removed ones stop and go; changed ones run
-    // on as they are until they start again.
-    Reloaded reload();
+    // on as they are until they start again, but for their network (Agent::update). done is called once, when
+    // egress has answered.
+    void reload(std::function<void(const Reloaded&)> done);
     // Stops the agent, removes its manifest and its files, and answers once nothing of it is left. Its images
     // and the shared folders stay. One of the system image cannot be removed.
     void remove(Agent& agent, std::function<void(Result<>)> done);

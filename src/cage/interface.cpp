@@ -13,6 +13,7 @@
 #include "cage/io.nullbox.cage.varlink.h"
 #include "cage/manifest_words.h"
 #include "manifest/forms.h"
+#include "varlink/lines.h"
 #include "varlink/parameters.h"
 
 namespace nullbox::cage {
@@ -22,7 +23,6 @@ using varlink::Call;
 using varlink::Parameters;
 
 constexpr int64_t kDefaultLogLines = 100;
-constexpr int64_t kMaxLogLines = 4096;
 constexpr int64_t kMaxGraceMs = 60'000;
 // Lines go out in answers of this many bytes of text, well below what a connection may have unread.
 constexpr size_t kLogBatchBytes = size_t{128} << 10;
@@ -156,7 +156,7 @@ static int64_t now_ms() {
 static void logs(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     auto name = parameters.text("name", {.most_bytes = 64});
-    auto count = parameters.number_or("lines", kDefaultLogLines, {.least = 0, .most = kMaxLogLines});
+    auto count = parameters.number_or("lines", kDefaultLogLines, {.least = 0, .most = varlink::kMostLines});
     bool follow = parameters.boolean_or("follow", false);
     auto only = parameters.text_or("stream", "", {.most_bytes = 16});
     if (only != "" && only != "stdout" && only != "stderr" && only != "vm" && only != "cage")
@@ -207,12 +207,16 @@ static void inspect(Cage& cage, Call call) {
 static void reload(Cage& cage, Call call) {
     Parameters parameters(call.parameters());
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
-    auto texts = [](const std::vector<std::string>& list) { return json::array(list.begin(), list.end()); };
-    auto found = cage.reload();
-    call.reply({{"added", texts(found.added)},
-                {"changed", texts(found.changed)},
-                {"removed", texts(found.removed)},
-                {"invalid", texts(found.invalid)}});
+    cage.reload([kept = std::make_shared<Call>(std::move(call))](const Cage::Reloaded& found) {
+        auto texts = [](const std::vector<std::string>& list) {
+            return json::array(list.begin(), list.end());
+        };
+        kept->reply({{"added", texts(found.added)},
+                     {"changed", texts(found.changed)},
+                     {"removed", texts(found.removed)},
+                     {"invalid", texts(found.invalid)},
+                     {"updated", texts(found.updated)}});
+    });
 }
 
 static void remove(Cage& cage, Call call) {

@@ -141,6 +141,9 @@ TEST_F(InterfaceTest, EveryPermissionIsALine) {
     manifest::AgentManifest manifest{.name = "t"};
     manifest.network_allow = {"api.example.org", "nas.lan"};
     manifest.network_allow_private = {"nas.lan"};
+    manifest.network_rules = {{.host = "api.example.org", .methods = {"GET", "HEAD"}, .paths = {"/v1/*"}},
+                              {.host = "nas.lan", .methods = {"GET"}}};
+    manifest.network_budget = {.bytes = uint64_t{5} << 20, .requests = 9};
     manifest.credentials = {
         {.name = "A", .variable = "A", .inject = {{.host = "api.example.org", .header = "X-Key"}}},
         {.name = "B", .variable = "BEE", .exposed = true},
@@ -153,6 +156,8 @@ TEST_F(InterfaceTest, EveryPermissionIsALine) {
         may_do(manifest),
         (std::vector<std::string>{
             "reach api.example.org", "reach nas.lan, also at a private address",
+            "of api.example.org ask only: GET, HEAD /v1/*", "of nas.lan ask only: GET any path",
+            "move at most 5 MiB an hour over the network", "make at most 9 requests an hour",
             "use the secret A without seeing it: only for api.example.org in the header X-Key",
             "see the exposed secret B itself, in its variable BEE",
             "hold a stand-in for the secret C, which nobody gets", "read the memory research",
@@ -165,13 +170,16 @@ TEST_F(InterfaceTest, ReloadFindsWhatIsNewGoneChangedAndWrong) {
     put("/agents/bad.toml", "[agent]\n");
     put("/system/fixed.toml", manifest("fixed", "restart = \"always\"\n"));
     fs::remove(root_ + "/agents/own.toml");
-    EXPECT_EQ(text(call("Reload", {})),
-              R"({"added":["bad","new"],"changed":["fixed"],"removed":["own"],"invalid":["bad"]})");
+    EXPECT_EQ(
+        text(call("Reload", {})),
+        R"({"added":["bad","new"],"changed":["fixed"],"removed":["own"],"invalid":["bad"],"updated":[]})");
     for (int i = 0; i < 10; i++) EXPECT_TRUE(loop_->run_once(10ms));
     EXPECT_EQ(cage_->find("own"), nullptr);
-    EXPECT_EQ(text(call("Reload", {})), R"({"added":[],"changed":[],"removed":[],"invalid":["bad"]})");
+    EXPECT_EQ(text(call("Reload", {})),
+              R"({"added":[],"changed":[],"removed":[],"invalid":["bad"],"updated":[]})");
     put("/agents/new.app.img", "x");
-    EXPECT_EQ(text(call("Reload", {})), R"({"added":[],"changed":["new"],"removed":[],"invalid":["bad"]})");
+    EXPECT_EQ(text(call("Reload", {})),
+              R"({"added":[],"changed":["new"],"removed":[],"invalid":["bad"],"updated":[]})");
     // Their numbers, and with them uids and CIDs, stay apart.
     EXPECT_NE(cage_->find("new")->number(), cage_->find("fixed")->number());
     EXPECT_NE(cage_->find("new")->number(), cage_->find("bad")->number());
@@ -249,7 +257,8 @@ TEST_F(InterfaceTest, AManifestFromUploadToInspect) {
     EXPECT_TRUE(write_all(begun.fds[0].get(), document));
     begun.fds.clear();
     EXPECT_EQ(text(call("CommitUpload", {{"upload", begun.parameters.at("upload")}})), "{}");
-    EXPECT_EQ(text(call("Reload", {})), R"({"added":["sent"],"changed":[],"removed":[],"invalid":[]})");
+    EXPECT_EQ(text(call("Reload", {})),
+              R"({"added":["sent"],"changed":[],"removed":[],"invalid":[],"updated":[]})");
     EXPECT_EQ(call("Inspect", {{"name", "sent"}}).parameters.at("manifest").at("name"), "sent");
     EXPECT_EQ(call("CommitUpload", {{"upload", 99}}).error, "io.nullbox.cage.CannotUpload");
     EXPECT_EQ(call("AbortUpload", {{"upload", 99}}).error, "io.nullbox.cage.CannotUpload");

@@ -15,6 +15,12 @@ static json::array texts(const std::vector<std::string>& list) {
     return json::array(list.begin(), list.end());
 }
 
+static std::string joined(const std::vector<std::string>& list, std::string_view if_none) {
+    std::string out;
+    for (const auto& item : list) out += cat(out.empty() ? "" : ", ", item);
+    return out.empty() ? std::string(if_none) : out;
+}
+
 static json::array credentials(const manifest::AgentManifest& manifest) {
     json::array list;
     for (const auto& credential : manifest.credentials) {
@@ -54,6 +60,18 @@ static json::value if_said(bool said, json::value value) {
     return said ? std::move(value) : json::value(nullptr);
 }
 
+json::array request_rules_as_json(const std::vector<manifest::RequestRule>& rules) {
+    json::array out;
+    for (const auto& rule : rules)
+        out.push_back(json::object{
+            {"host", rule.host}, {"methods", texts(rule.methods)}, {"paths", texts(rule.paths)}});
+    return out;
+}
+
+json::object network_budget_as_json(const manifest::NetworkBudget& budget) {
+    return {{"bytes", budget.bytes}, {"connections", budget.connections}, {"requests", budget.requests}};
+}
+
 json::object manifest_as_json(const manifest::AgentManifest& manifest) {
     // The variables' names only: what people put into an environment is not for every reader.
     json::array variables;
@@ -73,6 +91,8 @@ json::object manifest_as_json(const manifest::AgentManifest& manifest) {
         {"max_memory_mb", manifest.max_memory_mb},
         {"network_allow", texts(manifest.network_allow)},
         {"network_allow_private", texts(manifest.network_allow_private)},
+        {"network_rules", request_rules_as_json(manifest.network_rules)},
+        {"network_budget", network_budget_as_json(manifest.network_budget)},
         {"filesystem_read", texts(manifest.read_paths)},
         {"filesystem_write", texts(manifest.write_paths)},
         {"credentials", credentials(manifest)},
@@ -102,6 +122,14 @@ std::vector<std::string> may_do(const manifest::AgentManifest& manifest) {
         lines.push_back(cat("reach ", destination, is_private ? ", also at a private address" : ""));
     }
     if (manifest.network_allow.empty()) lines.emplace_back("reach nothing: it has no network");
+    for (const auto& rule : manifest.network_rules)
+        lines.push_back(cat("of ", rule.host, " ask only: ", joined(rule.methods, "any method"), " ",
+                            joined(rule.paths, "any path")));
+    const auto& budget = manifest.network_budget;
+    if (budget.bytes)
+        lines.push_back(cat("move at most ", budget.bytes >> 20, " MiB an hour over the network"));
+    if (budget.connections) lines.push_back(cat("make at most ", budget.connections, " connections an hour"));
+    if (budget.requests) lines.push_back(cat("make at most ", budget.requests, " requests an hour"));
     for (const auto& credential : manifest.credentials) lines.push_back(about(credential));
     for (const auto& space : manifest.memory_read) lines.push_back(cat("read the memory ", space));
     for (const auto& space : manifest.memory_write) lines.push_back(cat("write the memory ", space));

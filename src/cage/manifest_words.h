@@ -11,6 +11,9 @@
 namespace nullbox::cage {
 
 boost::json::object manifest_as_json(const manifest::AgentManifest& manifest);
+// As egress takes them, too.
+boost::json::array request_rules_as_json(const std::vector<manifest::RequestRule>& rules);
+boost::json::object network_budget_as_json(const manifest::NetworkBudget& budget);
 // A line each: "reach api.example.org", "see the exposed secret KEY itself, in its variable KEY".
 std::vector<std::string> may_do(const manifest::AgentManifest& manifest);
 

@@ -129,20 +129,30 @@ void Needs::on_secret(const manifest::Credential& credential, Result<Answer> ans
     go_on();
 }
 
+NetworkRequest Needs::request_of(const manifest::AgentManifest& manifest) const {
+    NetworkRequest request{.agent = manifest.name,
+                           .allow = manifest.network_allow,
+                           .allow_private = manifest.network_allow_private,
+                           .rules = manifest.network_rules,
+                           .budget = manifest.network_budget,
+                           .placeholders = placeholders_};
+    std::ranges::copy_if(manifest.credentials, std::back_inserter(request.credentials),
+                         [](const auto& one) { return !one.inject.empty(); });
+    return request;
+}
+
+void Needs::update_network(const manifest::AgentManifest& manifest, NetworkLease::Updated done) {
+    lease_.update(request_of(manifest), std::move(done));
+}
+
 void Needs::ask_for_network() {
     auto fail = [this](const Error& why) {
         wait_and_retry(cat("the network: ", printable(why.message, 512)));
     };
     // Watched before it is asked, so that no end of egress falls between.
     if (auto held = egress_.hold(); !held) return fail(held.error());
-    NetworkRequest request{.agent = manifest_->name,
-                           .allow = manifest_->network_allow,
-                           .allow_private = manifest_->network_allow_private,
-                           .placeholders = placeholders_};
-    std::ranges::copy_if(manifest_->credentials, std::back_inserter(request.credentials),
-                         [](const auto& one) { return !one.inject.empty(); });
     asking_ = true;
-    lease_.attach(std::move(request), [this, fail](Result<NetworkGrant> grant) {
+    lease_.attach(request_of(*manifest_), [this, fail](Result<NetworkGrant> grant) {
         asking_ = false;
         if (!grant) return fail(grant.error());
         granted_.network = *std::move(grant);

@@ -51,6 +51,9 @@ public:
     // Gives everything back, or ends the asking.
     void release();
     bool idle() const { return lease_.idle(); } // nothing is left to give back
+    // Other network rules, of a manifest that differs in nothing else, for the agent that has a network now.
+    void update_network(const manifest::AgentManifest& manifest, NetworkLease::Updated done);
+    bool has_network() const { return has_network_; }
     // egress ended. True when a network was there, which is lost with it.
     bool network_lost();
 
@@ -60,6 +63,7 @@ private:
     void make_placeholders();
     void ask_for_secret(const manifest::Credential& credential);
     void on_secret(const manifest::Credential& credential, Result<varlink::Answer> answer);
+    NetworkRequest request_of(const manifest::AgentManifest& manifest) const;
     void ask_for_network();
     void wait_and_retry(std::string what);
 

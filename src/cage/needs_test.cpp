@@ -87,7 +87,51 @@ TEST_F(NeedsTest, ANetworkWithItsBindings) {
               std::vector<std::string>{cat(
                   R"(Attach {"agent":"t","allow":["api.example.org"],"allow_private":["api.example.org"],)",
                   R"("inject":[{"secret":"KEY","host":"api.example.org","header":"Authorization",)",
-                  R"("format":"Bearer {secret}","placeholder":")", placeholder, R"("}]})")});
+                  R"("format":"Bearer {secret}","placeholder":")", placeholder,
+                  R"("}],"rules":[],"budget":{"bytes":0,"connections":0,"requests":0}})")});
+}
+
+// Control: what egress is told last is what the manifest says last, with the agent's own placeholders.
+TEST_F(NeedsTest, OtherRulesForTheNetworkItHas) {
+    services_.start_egress();
+    services_.start_warden();
+    use_network(true);
+    std::vector<std::string> said;
+    auto tell = [&](const Result<uint64_t>& ended) {
+        said.push_back(ended ? cat(*ended, " ended") : ended.error().message);
+    };
+    needs_.update_network(manifest_, tell);
+    EXPECT_EQ(said, std::vector<std::string>{"the agent has no network now"});
+    said.clear();
+    get();
+    ASSERT_TRUE(ready());
+    auto placeholder = granted_->variables.all()[0].second;
+    auto other = manifest_;
+    other.network_allow = {"api.example.org", "first.example.org"};
+    needs_.update_network(other, tell);
+    other.network_allow = {"api.example.org", "second.example.org"};
+    needs_.update_network(other, tell);
+    other.network_allow = {"api.example.org"};
+    other.network_rules = {{.host = "api.example.org", .methods = {"GET"}, .paths = {"/v1/*"}}};
+    other.network_budget = {.bytes = 1 << 20, .connections = 7};
+    needs_.update_network(other, tell);
+    ASSERT_TRUE(until([&] { return said.size() == 3; }));
+    EXPECT_EQ(said,
+              (std::vector<std::string>{"newer rules came before they could be sent", "2 ended", "2 ended"}));
+    ASSERT_EQ(services_.asked.size(), 3U);
+    EXPECT_TRUE(services_.asked[1].contains("first.example.org")) << services_.asked[1];
+    EXPECT_EQ(services_.asked[2],
+              cat(R"(Update {"agent":"t","allow":["api.example.org"],"allow_private":[],)",
+                  R"("inject":[{"secret":"KEY","host":"api.example.org","header":"Authorization",)",
+                  R"("format":"Bearer {secret}","placeholder":")", placeholder,
+                  R"("}],"rules":[{"host":"api.example.org","methods":["GET"],"paths":["/v1/*"]}],)",
+                  R"("budget":{"bytes":1048576,"connections":7,"requests":0}})"));
+    // Given back while egress is told: Detach comes last.
+    needs_.update_network(other, tell);
+    needs_.release();
+    ASSERT_TRUE(until([&] { return needs_.idle(); }));
+    EXPECT_EQ(services_.asked.back(), "Detach");
+    EXPECT_EQ(said.size(), 4U);
 }
 
 TEST_F(NeedsTest, EveryStartHasItsOwnPlaceholder) {

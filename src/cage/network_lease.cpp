@@ -5,6 +5,7 @@
 
 #include "base/log.h"
 #include "base/text.h"
+#include "cage/manifest_words.h"
 #include "varlink/parameters.h"
 #include "varlink/pending.h"
 
@@ -39,7 +40,9 @@ static json::object attach_parameters(const NetworkRequest& request) {
     return {{"agent", request.agent},
             {"allow", texts(request.allow)},
             {"allow_private", texts(request.allow_private)},
-            {"inject", std::move(bindings)}};
+            {"inject", std::move(bindings)},
+            {"rules", request_rules_as_json(request.rules)},
+            {"budget", network_budget_as_json(request.budget)}};
 }
 
 static std::optional<std::array<uint8_t, 6>> parse_mac(std::string_view text) {
@@ -75,6 +78,10 @@ static Result<NetworkGrant> read_grant(Answer answer) {
     return grant;
 }
 
+static uint64_t ended_of(const Answer& answer) {
+    return static_cast<uint64_t>(varlink::Parameters(answer.parameters).number("ended"));
+}
+
 void NetworkLease::attach(NetworkRequest request, std::function<void(Result<NetworkGrant>)> done) {
     if (stage_ != Stage::Free) stale_ = true;
     wanted_ = std::move(request);
@@ -82,20 +89,31 @@ void NetworkLease::attach(NetworkRequest request, std::function<void(Result<Netw
     step();
 }
 
+void NetworkLease::update(NetworkRequest request, Updated done) {
+    auto before = std::exchange(update_, Update{std::move(request), std::move(done)});
+    if (before) before->done(error("newer rules came before they could be sent"));
+    step();
+}
+
 void NetworkLease::release() {
     wanted_.reset();
     done_ = nullptr;
-    if (stage_ == Stage::Attaching || stage_ == Stage::Attached) stale_ = true;
+    if (stage_ == Stage::Attaching || stage_ == Stage::Attached || stage_ == Stage::Updating) stale_ = true;
     step();
 }
 
 void NetworkLease::lost() {
     if (stage_ == Stage::Attached) stage_ = Stage::Free, stale_ = false;
+    if (stage_ == Stage::Updating) gone_ = true;
     step(); // calls under way fail by themselves
 }
 
 void NetworkLease::step() {
+    bool attached = stage_ == Stage::Attached && !stale_;
+    if (update_ && stage_ != Stage::Updating && !attached)
+        std::exchange(update_, std::nullopt)->done(error("the agent has no network now"));
     if (stage_ == Stage::Attached && stale_) return send_detach();
+    if (update_ && attached) return send_update();
     if (stage_ == Stage::Free && wanted_) return send_attach();
 }
 
@@ -125,6 +143,27 @@ void NetworkLease::on_attached(Result<Answer> answer) {
     auto done = wanted ? std::exchange(done_, nullptr) : nullptr;
     step();
     if (done) done(std::move(grant));
+}
+
+void NetworkLease::send_update() {
+    stage_ = Stage::Updating;
+    gone_ = false;
+    auto update = *std::exchange(update_, std::nullopt);
+    call_ = std::make_unique<varlink::PendingCall>(
+        varlink::call_in_background(loop_,
+                                    {.socket_path = socket_,
+                                     .method = "io.nullbox.egress.Update",
+                                     .parameters = attach_parameters(update.request),
+                                     .limit = kLimit},
+                                    [this, done = std::move(update.done)](Result<Answer> answer) {
+                                        stage_ = gone_ ? Stage::Free : Stage::Attached;
+                                        if (gone_) stale_ = false;
+                                        auto told = done; // step() may take this call away
+                                        Result<uint64_t> ended = answer ? Result<uint64_t>(ended_of(*answer))
+                                                                        : Result<uint64_t>(answer.error());
+                                        step();
+                                        told(std::move(ended));
+                                    }));
 }
 
 void NetworkLease::send_detach() {

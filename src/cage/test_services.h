@@ -36,6 +36,14 @@ struct TestServices {
         egress =
             listen(sockets.egress, "io.nullbox.egress",
                    {{.name = "Attach", .handle = [this](varlink::Call call) { attach(std::move(call)); }},
+                    {.name = "Update",
+                     .handle =
+                         [this](varlink::Call call) {
+                             asked.push_back(cat("Update ", boost::json::serialize(call.parameters())));
+                             if (!refusal.empty())
+                                 return call.error("io.nullbox.egress.CannotAttach", refusal);
+                             call.reply({{"ended", 2}});
+                         }},
                     {.name = "Detach", .handle = [this](varlink::Call call) {
                          asked.push_back("Detach");
                          call.reply({});

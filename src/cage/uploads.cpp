@@ -1,7 +1,9 @@
 #include "cage/uploads.h"
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstring>
 #include <dirent.h>
 #include <fcntl.h>
 #include <sys/epoll.h>
@@ -214,9 +216,35 @@ Result<> Uploads::Upload::check() {
     return {};
 }
 
+// Byte for byte. A large one is not worth the time: it is replaced.
+static bool same_content(int one, const std::string& path, uint64_t size) {
+    constexpr uint64_t kMostCompared = uint64_t{64} << 20;
+    Fd other(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW));
+    struct stat facts{};
+    if (!other || size > kMostCompared || ::fstat(other.get(), &facts) < 0 || !S_ISREG(facts.st_mode) ||
+        static_cast<uint64_t>(facts.st_size) != size)
+        return false;
+    std::array<char, size_t{64} << 10> left, right;
+    for (uint64_t at = 0; at < size;) {
+        auto count = ::pread(one, left.data(), left.size(), static_cast<off_t>(at));
+        if (count <= 0 ||
+            ::pread(other.get(), right.data(), static_cast<size_t>(count), static_cast<off_t>(at)) != count ||
+            std::memcmp(left.data(), right.data(), static_cast<size_t>(count)) != 0)
+            return false;
+        at += static_cast<uint64_t>(count);
+    }
+    return true;
+}
+
 Result<> Uploads::Upload::put_in_place() {
     if (::fsync(file.get()) < 0) return errno_error(cat("write ", path()));
     auto to = cat(folder, "/", target);
+    // An agent's files that are as they were stay the file they are: nothing of the agent has changed then.
+    if (request.kind == UploadKind::App && same_content(file.get(), to, received)) {
+        if (::unlink(path().c_str()) < 0) return errno_error(cat("remove ", path()));
+        log_info(cat("uploaded ", to, " again, which is as it was"));
+        return {};
+    }
     if (::rename(path().c_str(), to.c_str()) < 0) return errno_error(cat("put it at ", to));
     Fd directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
     if (!directory || ::fsync(directory.get()) < 0) return errno_error(cat("write ", folder));

@@ -4,6 +4,7 @@
 #include <filesystem>
 #include <fstream>
 #include <gtest/gtest.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,6 +99,25 @@ protected:
     std::chrono::milliseconds patience_{30'000};
     std::unique_ptr<Uploads> uploads_;
 };
+
+// Control: put_in_place(). An agent's files that are the same are no reason to start it anew.
+TEST_F(UploadsTest, TheSameFilesStayTheFileTheyAre) {
+    auto stamp = [&] {
+        struct stat facts{};
+        EXPECT_EQ(::stat((root_ + "/agents/new.app.img").c_str(), &facts), 0);
+        return facts.st_ino;
+    };
+    auto content = image(200'000);
+    EXPECT_EQ(upload(UploadKind::App, content), "ok");
+    auto before = stamp();
+    EXPECT_EQ(upload(UploadKind::App, content), "ok");
+    EXPECT_EQ(stamp(), before);
+    content[150'000] = 'z';
+    EXPECT_EQ(upload(UploadKind::App, content), "ok");
+    EXPECT_NE(stamp(), before);
+    EXPECT_EQ(*read_file(root_ + "/agents/new.app.img"), content);
+    EXPECT_EQ(files(), std::vector<std::string>{"new.app.img"});
+}
 
 TEST_F(UploadsTest, EachKindHasItsPlace) {
     auto large = image(3 << 20);

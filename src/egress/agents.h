@@ -63,6 +63,8 @@ struct Agent {
         policy; // replaced while the agent runs; whoever waits holds the one it used
     SyntheticNames names;
     AgentCounters counters;
+    // Of all its connections, and of those before it was attached anew: replaced by whoever keeps ledgers.
+    std::shared_ptr<Ledger> ledger = std::make_shared<Ledger>();
     TokenBucket lookup_budget{100, 50};
     size_t open_connections = 0;
     bool attached = true; // false: what still runs for it must end

@@ -32,6 +32,7 @@ Egress::Egress(asio::io_context& context, Loop& loop, NetworkAccess network, Egr
                Authority authority)
     : context_(context), loop_(loop), network_(std::move(network)), options_(std::move(options)),
       records_({.path = options_.state_folder + "/records.ndjson", .now_ms = wall_clock_ms}),
+      budgets_({.path = options_.state_folder + "/budgets.json", .now_ms = wall_clock_ms}),
       authority_(std::move(authority)), roots_(options_.root_file, options_.more_roots),
       upstream_(
           context, [this] { return network_.status().dns_servers; }, options_.upstream),
@@ -93,6 +94,7 @@ Result<Attached> Egress::attach(const std::string& name, const Policy::Source& s
     detach(name);
     auto agent = agents_.attach(name, std::move(policy));
     if (!agent) return error(cat("all ", kMaxSlots, " places for agents with a network are taken; stop one"));
+    agent->ledger = budgets_.of(name);
     auto attached = connect(agent);
     if (!attached) detach(name);
     if (status_changed_) status_changed_();
@@ -137,6 +139,7 @@ void Egress::network_changed() {
 
 void Egress::tick() {
     records_.tick();
+    budgets_.tick();
     tick_ = loop_.after(kTickTime, [this] { tick(); });
 }
 
@@ -186,6 +189,7 @@ std::vector<std::string> Egress::problems() const {
     auto problems = options_.problems;
     std::ranges::copy(network_.status().problems, std::back_inserter(problems));
     if (!records_.problem().empty()) problems.push_back(records_.problem());
+    if (!budgets_.problem().empty()) problems.push_back(budgets_.problem());
     return problems;
 }
 

@@ -98,6 +98,7 @@ private:
     NetworkAccess network_;
     EgressOptions options_;
     RecordBook records_;
+    Budgets budgets_; // of names: they stay while agents come and go
     Authority authority_;
     TrustedRoots roots_;
     Agents agents_;

@@ -20,6 +20,7 @@
 #include "varlink/answer.h"
 #include "varlink/client.h"
 #include "varlink/description.h"
+#include "varlink/lines.h"
 
 namespace nullbox::egress {
 namespace {
@@ -143,6 +144,55 @@ TEST_F(EgressTest, RulesAreReplacedWhileAnAgentRuns) {
     EXPECT_FALSE(call("Update", attach_parameters("nobody")));
 }
 
+// Control: Egress::attach() takes the ledger by the agent's name.
+TEST_F(EgressTest, ABudgetStaysOverDetachAndAttach) {
+    auto parameters = attach_parameters("one");
+    parameters["budget"] = {{"connections", 5}, {"bytes", 1000}};
+    auto used = [&] {
+        auto status = *call("Status", {});
+        auto budget = status.at("agents").at(0).at("budget").get_array();
+        EXPECT_EQ(budget.size(), 2u);
+        EXPECT_EQ(budget.at(1).at("resource").get_string(), "connections");
+        EXPECT_EQ(budget.at(1).at("limit").to_number<int>(), 5);
+        return budget.at(1).at("used").to_number<int>();
+    };
+    ASSERT_TRUE(call("Attach", parameters));
+    there([&] {
+        auto agent = egress_->agents().find("one");
+        return agent->ledger->take(Resource::Connections, 3, agent->policy->budget(), Clock::now());
+    });
+    EXPECT_EQ(used(), 3);
+    ASSERT_TRUE(call("Attach", parameters));
+    EXPECT_EQ(used(), 3);
+    ASSERT_TRUE(call("Detach", {{"agent", "one"}}));
+    ASSERT_TRUE(call("Attach", parameters));
+    EXPECT_EQ(used(), 3);
+    ASSERT_TRUE(call("Update", parameters));
+    EXPECT_EQ(used(), 3);
+    EXPECT_TRUE(read_file(folder_ + "/budgets.json")->contains("\"one\""));
+}
+
+TEST_F(EgressTest, RulesForRequestsAreTakenAndExplained) {
+    auto parameters = attach_parameters("one");
+    parameters["rules"] = json::array{json::object{{"host", "api.example.org"},
+                                                   {"methods", json::array{"GET", "HEAD"}},
+                                                   {"paths", json::array{"/v1/*"}}}};
+    ASSERT_TRUE(call("Attach", parameters));
+    auto explain = [&](const char* to, const char* method) {
+        return *call("Explain", {{"agent", "one"}, {"destination", to}, {"method", method}});
+    };
+    EXPECT_TRUE(explain("api.example.org", "GET").at("allowed").as_bool());
+    EXPECT_EQ(explain("api.example.org", "GET").at("requests").at(0).get_string(), "GET, HEAD /v1/*");
+    EXPECT_EQ(explain("https://api.example.org/v1/a", "GET").at("rule").get_string(),
+              "api.example.org GET /v1/*");
+    auto denied = explain("https://api.example.org/v1/a?x", "POST");
+    EXPECT_FALSE(denied.at("allowed").as_bool());
+    EXPECT_EQ(denied.at("add").get_string(),
+              "rule = [{ host = \"api.example.org\", methods = [\"POST\"], paths = [\"/v1/a\"] }]");
+    EXPECT_FALSE(explain("https://api.example.org/v1/%2e%2e/a", "GET").at("allowed").as_bool());
+    EXPECT_TRUE(explain("a.example.net/any", "POST").at("allowed").as_bool());
+}
+
 TEST_F(EgressTest, AnAgentIsAttachedWithATapAndTheBoxsCertificate) {
     auto client = *varlink::Client::connect(folder_ + "/egress.sock");
     auto answer = client.call_with_fds("io.nullbox.egress.Attach", attach_parameters("one"), {});
@@ -196,6 +246,14 @@ TEST_F(EgressTest, WhatIsWrongInARequestIsRefused) {
                     p["inject"].at(0).get_object()["host"] = "other.example";
                 }).contains("CannotAttach"));
     EXPECT_TRUE(wrong([](auto& p) { p["allow"] = json::array{"https://x.org"}; }).contains("CannotAttach"));
+    EXPECT_TRUE(wrong([](auto& p) { p["rules"] = json::array{1}; }).contains("InvalidParameter"));
+    EXPECT_TRUE(wrong([](auto& p) {
+                    p["rules"] = json::array{json::object{{"host", "api.example.org"},
+                                                          {"methods", json::array{"get"}},
+                                                          {"paths", json::array{}}}};
+                }).contains("upper case"));
+    EXPECT_TRUE(wrong([](auto& p) { p["budget"] = {{"bytes", -1}}; }).contains("InvalidParameter"));
+    EXPECT_TRUE(wrong([](auto& p) { p["budget"] = 5; }).contains("InvalidParameter"));
     EXPECT_TRUE(wrong([](auto& p) { p["colour"] = "blue"; }).contains("InvalidParameter"));
     EXPECT_TRUE(taps_.empty());
 }
@@ -207,6 +265,8 @@ TEST_F(EgressTest, ExplainSaysWhatWouldHappenAndWhatWouldHelp) {
     EXPECT_EQ(explain("a.example.net:443").at("rule").get_string(), "*.example.net");
     EXPECT_EQ(explain("evil.test").at("add").get_string(), "allow = [\"evil.test\"]");
     EXPECT_FALSE(call("Explain", {{"agent", "one"}, {"destination", "a b"}}));
+    EXPECT_TRUE(call("Denials", {{"lines", varlink::kMostLines}})) << "as many as nullctl may ask for";
+    EXPECT_FALSE(call("Denials", {{"lines", varlink::kMostLines + 1}}));
     EXPECT_FALSE(call("Explain", {{"agent", "nobody"}, {"destination", "a.org"}}));
 }
 

@@ -12,6 +12,7 @@ namespace nullbox::egress {
 constexpr auto kInjectionTime = std::chrono::seconds(2);
 constexpr unsigned kMaxInterimAnswers = 8;
 constexpr size_t kMostHeldBytes = size_t{16} << 10; // one TLS record
+constexpr uint16_t kTlsPort = 443;
 
 static Refusal failure(std::string reason, unsigned status = 502) {
     return {.verdict = Verdict::Failed,
@@ -40,6 +41,7 @@ void HttpRelay::close_server() {
 }
 
 Task<void> HttpRelay::refuse(Refusal refusal, bool head_only) {
+    refusal = session_.instead_of(std::move(refusal));
     session_.record(refusal);
     if (answer_begun_) co_return;
     session_.deadline().limit(std::chrono::seconds(5));
@@ -53,7 +55,7 @@ Task<bool> HttpRelay::serve_one() {
     answer_begun_ = false;
     auto exchange = co_await read_request();
     if (!exchange) {
-        co_await refuse(exchange.error(), false);
+        co_await refuse(exchange.error(), exchange.error().method == "HEAD");
         co_return false;
     }
     if (!*exchange) co_return false; // the client is done
@@ -89,11 +91,28 @@ Task<std::expected<std::optional<HttpRelay::Exchange>, Refusal>> HttpRelay::read
     auto checked = http::check_request(*std::move(head), host_, session_.destination().port, tls_);
     if (!checked) co_return wrong(checked.error().status, checked.error().reason);
     exchange.request = *std::move(checked);
+    if (auto refused = check_rules(exchange.request)) co_return std::unexpected(*std::move(refused));
     co_return exchange;
+}
+
+// By the rules as they are now, which may not be those that the connection began under.
+std::optional<Refusal> HttpRelay::check_rules(http::RequestHead& request) {
+    auto decision =
+        session_.agent().policy->request_rules().decide(host_, session_.destination().port, request);
+    if (!decision.allowed)
+        return Refusal{.reason = std::move(decision.reason),
+                       .add = std::move(decision.add),
+                       .kind = RecordKind::Request,
+                       .method = request.method,
+                       .path = std::move(decision.path)};
+    request.target = decision.target;
+    if (!decision.rule.empty()) session_.record_request(request, decision);
+    return std::nullopt;
 }
 
 Task<HttpRelay::Outcome> HttpRelay::exchange(Exchange& exchange) {
     session_.deadline().limit(session_.setup().times.dial);
+    if (!session_.use(Resource::Requests)) co_return std::unexpected(session_.instead_of({}));
     if (auto injected = co_await inject(exchange); !injected) co_return injected;
     auto answer = co_await request_answer(exchange);
     for (auto& field : exchange.request.fields.all()) wipe(field.value);
@@ -364,8 +383,9 @@ Task<HttpRelay::Outcome> HttpRelay::upgrade(Exchange& exchange, http::ResponseHe
     co_return Outcome();
 }
 
-Task<void> Session::serve_http() {
-    HttpRelay relay(*this, client_, false, {});
+// received: what was read already.
+Task<void> Session::serve_http(std::string received) {
+    HttpRelay relay(*this, client_, false, std::move(received));
     co_await relay.run();
 }
 
@@ -374,13 +394,15 @@ Task<void> Session::serve_terminated() {
     std::string bytes;
     deadline_.limit(setup_->times.hello);
     auto hello = co_await read_hello(bytes);
-    if (!hello && !bytes.empty() && bytes[0] != 0x16)
-        co_return co_await refuse({.reason = cat("secrets go to ", host_text(destination().host),
-                                                 ", and never in clear; use https://"),
-                                   .status = 403},
-                                  bytes);
-    if (auto wrong = check_hello(hello)) co_return co_await refuse(*wrong, bytes);
     const auto& host = std::get<HostName>(destination().host);
+    if (!hello && !bytes.empty() && bytes[0] != 0x16) {
+        bool secrets = !agent().policy->bindings(host).empty();
+        if (!secrets && destination().port != kTlsPort) co_return co_await serve_http(std::move(bytes));
+        auto why =
+            secrets ? cat("secrets go to ", host.text(), ", and never in clear") : "this is the port of TLS";
+        co_return co_await refuse({.reason = cat(why, "; use https://"), .status = 403}, bytes);
+    }
+    if (auto wrong = check_hello(hello)) co_return co_await refuse(*wrong, bytes);
     auto context = setup_->authority.server_context(host);
     auto tls = context ? TlsStream::make(*context, client_, bytes) : context.error();
     if (!tls)

@@ -28,6 +28,7 @@ private:
         bool keep_alive = false, websocket = false, expects_continue = false;
     };
     Task<std::expected<std::optional<Exchange>, Refusal>> read_request();
+    std::optional<Refusal> check_rules(http::RequestHead& request);
     Task<bool> serve_one();
     Task<Outcome> exchange(Exchange& exchange);
     Task<Outcome> inject(Exchange& exchange);

@@ -4,10 +4,13 @@
 #include <boost/json/object.hpp>
 
 #include "base/text.h"
+#include "egress/asked.h"
 #include "egress/egress.h"
+#include "egress/explain.h"
 #include "egress/io.nullbox.egress.varlink.h"
 #include "egress/record_json.h"
 #include "manifest/forms.h"
+#include "varlink/lines.h"
 #include "varlink/parameters.h"
 
 namespace nullbox::egress {
@@ -17,69 +20,11 @@ using varlink::Call;
 using varlink::Parameters;
 
 constexpr uid_t kCage = 103, kGate = 105;
-constexpr int64_t kDefaultLines = 100, kMaxLines = 2048;
-constexpr size_t kMaxBindings = 128;
+constexpr int64_t kDefaultLines = 100;
 constexpr size_t kBatch = 200; // records in one answer of a stream
 
 static json::value text_or_null(const std::string& text) {
     return text.empty() ? json::value() : json::value(text);
-}
-
-static std::string agent_name(Parameters& parameters) {
-    auto name = parameters.text("agent", {.most_bytes = 32});
-    if (!name.empty() && !manifest::wrong_name(name).empty())
-        parameters.wrong("agent", "must be an agent's name: lower-case letters, digits and '-'");
-    return name;
-}
-
-// The bindings, each an object of five texts; the parameter list itself has no type for that.
-static std::vector<Binding> read_bindings(const json::object& given, Parameters& parameters) {
-    std::vector<Binding> bindings;
-    const auto* list = given.if_contains("inject");
-    if (!list || !list->is_array() || list->get_array().size() > kMaxBindings) {
-        parameters.wrong("inject", cat("must be a list of at most ", kMaxBindings, " bindings"));
-        return bindings;
-    }
-    for (const auto& item : list->get_array()) {
-        static const json::object kNone;
-        Parameters fields(item.is_object() ? item.get_object() : kNone);
-        auto host = HostName::parse(fields.text("host", {.most_bytes = 254}));
-        auto secret = fields.text("secret", {.most_bytes = 64});
-        auto header = fields.text("header", {.most_bytes = 128});
-        auto format = fields.text("format", {.most_bytes = 512});
-        auto placeholder = fields.text("placeholder", {.most_bytes = 256});
-        if (auto wrong = fields.finish())
-            parameters.wrong("inject", cat(wrong->parameter, ": ", wrong->message));
-        else if (!host)
-            parameters.wrong("inject", cat("host: ", host.error().message));
-        else
-            bindings.push_back({secret, *std::move(host), header, format, placeholder});
-    }
-    return bindings;
-}
-
-namespace {
-struct Asked {
-    std::string agent;
-    Policy::Source source;
-};
-} // namespace
-
-// What Attach and Update take. Nothing: the call has been answered.
-static std::optional<Asked> read_asked(Call& call) {
-    auto given = call.parameters();
-    auto bindings = given;
-    given.erase("inject");
-    Parameters parameters(given);
-    Asked asked{.agent = agent_name(parameters)};
-    asked.source = {.allow = parameters.texts("allow", {.most_items = 256, .item = {.most_bytes = 300}}),
-                    .allow_private =
-                        parameters.texts("allow_private", {.most_items = 256, .item = {.most_bytes = 254}}),
-                    .inject = read_bindings(bindings, parameters)};
-    auto wrong = parameters.finish();
-    if (!wrong) return asked;
-    call.invalid_parameter(wrong->parameter, wrong->message);
-    return std::nullopt;
 }
 
 static void update(Egress& egress, Call call) {
@@ -117,7 +62,7 @@ static void attach(Egress& egress, Call call) {
 
 static void detach(Egress& egress, Call call) {
     Parameters parameters(call.parameters());
-    auto name = agent_name(parameters);
+    auto name = read_agent_name(parameters);
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
     egress.detach(name);
     call.reply({});
@@ -133,7 +78,7 @@ struct RecordStream {
 static void send_records(Egress& egress, Call call, bool only_denied) {
     Parameters parameters(call.parameters());
     auto agent = parameters.optional_text("agent", {.most_bytes = 64});
-    auto lines = parameters.number_or("lines", kDefaultLines, {.least = 0, .most = kMaxLines});
+    auto lines = parameters.number_or("lines", kDefaultLines, {.least = 0, .most = varlink::kMostLines});
     bool follow = parameters.boolean_or("follow", false);
     if (follow && !call.wants_more()) parameters.wrong("follow", "needs a call with \"more\"");
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
@@ -159,24 +104,30 @@ static void send_records(Egress& egress, Call call, bool only_denied) {
 static void denials(Egress& egress, Call call) { send_records(egress, std::move(call), true); }
 static void records(Egress& egress, Call call) { send_records(egress, std::move(call), false); }
 
-static void explain(Egress& egress, Call call) {
+static void answer_explain(Egress& egress, Call call) {
     Parameters parameters(call.parameters());
-    auto name = agent_name(parameters);
-    auto text = parameters.text("destination", {.most_bytes = 300});
-    auto destination = Destination::parse(text);
-    if (!text.empty() && !destination) parameters.wrong("destination", destination.error().message);
+    auto name = read_agent_name(parameters);
+    auto text = parameters.text("destination", {.most_bytes = 4096});
+    auto method = parameters.text_or("method", "GET", {.most_bytes = 32});
+    auto question = Question::parse(text);
+    if (!text.empty() && !question) parameters.wrong("destination", question.error().message);
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
     auto agent = egress.agents().find(name);
     if (!agent)
         return call.error(
             "io.nullbox.egress.NoSuchAgent",
             cat("agent ", name, " is not attached: it does not run, or its manifest names no network"));
-    auto decision = agent->policy->decide(*destination);
-    call.reply({{"allowed", decision.allowed},
-                {"rule", text_or_null(decision.rule)},
-                {"mode", decision.allowed ? json::value(mode_name(decision.mode)) : json::value()},
-                {"reason", text_or_null(decision.reason)},
-                {"add", text_or_null(decision.add)}});
+    call.reply(explain(*agent->policy, *question, method));
+}
+
+static json::array budget_status(const Agent& agent) {
+    json::array out;
+    for (auto resource : {Resource::Bytes, Resource::Connections, Resource::Requests})
+        if (auto limit = agent.policy->budget().limit(resource))
+            out.push_back(json::object{{"resource", name_of(resource)},
+                                       {"used", agent.ledger->used(resource, Clock::now())},
+                                       {"limit", limit}});
+    return out;
 }
 
 static json::object agent_status(const Egress& egress, const Agent& agent) {
@@ -191,7 +142,8 @@ static json::object agent_status(const Egress& egress, const Agent& agent) {
             {"connections_denied", agent.counters.connections_denied},
             {"dropped_packets", egress.dropped_packets(agent)},
             {"bytes_up", agent.counters.bytes_up},
-            {"bytes_down", agent.counters.bytes_down}};
+            {"bytes_down", agent.counters.bytes_down},
+            {"budget", budget_status(agent)}};
 }
 
 static json::array texts(const std::vector<IpAddress>& addresses) {
@@ -236,7 +188,7 @@ varlink::InterfaceTable interface_table(Egress& egress, const std::vector<uid_t>
             .description = std::string(kInterfaceDescription),
             .methods = {method("Attach", {kCage}, attach), method("Update", {kCage}, update),
                         method("Detach", {kCage}, detach), method("Denials", {kGate}, denials),
-                        method("Records", {kGate}, records), method("Explain", {kGate}, explain),
+                        method("Records", {kGate}, records), method("Explain", {kGate}, answer_explain),
                         method("Status", {kCage, kGate}, status)}};
 }
 

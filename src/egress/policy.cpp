@@ -117,6 +117,8 @@ Result<Policy> Policy::compile(const Source& source) {
                              ", which the list of allowed hosts does not name"));
         policy.bindings_.push_back(binding);
     }
+    policy.request_rules_ = TRY(RequestRules::compile(source.rules));
+    policy.budget_ = source.budget;
     return policy;
 }
 
@@ -156,6 +158,8 @@ Decision Policy::allow(const Rule& rule, const Destination& destination) const {
         decision.mode = Mode::Relay;
     else if (!bindings(*name).empty())
         decision.mode = Mode::Terminate;
+    else if (request_rules_.hold(*name, destination.port))
+        decision.mode = destination.port == kHttpPort ? Mode::Http : Mode::Terminate;
     else if (destination.port == kTlsPort)
         decision.mode = Mode::Tls;
     else if (destination.port == kHttpPort)

@@ -2,7 +2,8 @@
 // Pure: no system call, no state. Invariant: the last line of decide() is "deny".
 //
 // An entry without a port means ports 80 (HTTP) and 443 (TLS); `*.suffix` is one label or more below it
-// (docs/manifest.md). A name with a binding (a secret put into a header) is terminated, never spliced.
+// (docs/manifest.md). A name with a binding (a secret put into a header), or with rules for requests, is
+// terminated, never spliced.
 #pragma once
 
 #include <optional>
@@ -11,9 +12,11 @@
 #include <variant>
 #include <vector>
 
+#include "egress/budget.h"
 #include "egress/name.h"
 #include "egress/net/address.h"
 #include "egress/net/tap_link.h"
+#include "egress/request_rules.h"
 
 namespace nullbox::egress {
 
@@ -67,6 +70,8 @@ public:
         std::vector<std::string> allow;         // manifest capabilities.network.allow
         std::vector<std::string> allow_private; // names
         std::vector<Binding> inject;
+        std::vector<manifest::RequestRule> rules; // manifest capabilities.network.rule
+        Budget budget;
     };
     // An agent that may reach nothing.
     Policy() = default;
@@ -76,6 +81,9 @@ public:
     NameDecision decide_name(const HostName& name) const;
     Decision decide(const Destination& destination) const;
     std::vector<const Binding*> bindings(const HostName& host) const;
+    // Asked for every request that decide() has let be made, where HTTP is looked into.
+    const RequestRules& request_rules() const { return request_rules_; }
+    const Budget& budget() const { return budget_; }
     // The IPv4 "address:port" entries. Guests speak IPv4; an IPv6 host is reached by its name.
     std::vector<Endpoint4> literals() const;
     size_t rules() const { return rules_.size(); }
@@ -98,6 +106,8 @@ private:
     std::vector<Rule> rules_;
     std::vector<HostName> private_;
     std::vector<Binding> bindings_;
+    RequestRules request_rules_;
+    Budget budget_;
 };
 
 } // namespace nullbox::egress

@@ -42,7 +42,7 @@ static std::string openssl_words() {
 }
 
 std::string TestClient::tls(const std::string& server_name, const std::string& roots,
-                            unsigned extra_extension, const char* groups) {
+                            unsigned extra_extension, const char* groups, std::string_view protocols) {
     context_ = SSL_CTX_new(TLS_client_method());
     auto* bio = BIO_new_mem_buf(roots.data(), static_cast<int>(roots.size()));
     auto* root = PEM_read_bio_X509(bio, nullptr, nullptr, nullptr);
@@ -62,11 +62,21 @@ std::string TestClient::tls(const std::string& server_name, const std::string& r
             nullptr, nullptr, nullptr, nullptr);
     ssl_ = SSL_new(context_);
     if (groups) SSL_set1_groups_list(ssl_, groups);
+    if (!protocols.empty())
+        SSL_set_alpn_protos(ssl_, reinterpret_cast<const unsigned char*>(protocols.data()),
+                            static_cast<unsigned>(protocols.size()));
     if (!server_name.empty()) SSL_set_tlsext_host_name(ssl_, server_name.c_str());
     SSL_set1_host(ssl_, server_name.c_str());
     SSL_set_fd(ssl_, fd_.get());
     ERR_clear_error();
     return SSL_connect(ssl_) == 1 ? "" : openssl_words();
+}
+
+std::string TestClient::protocol() const {
+    const unsigned char* name = nullptr;
+    unsigned size = 0;
+    SSL_get0_alpn_selected(ssl_, &name, &size);
+    return {reinterpret_cast<const char*>(name), size};
 }
 
 void TestClient::send(std::string_view bytes) {

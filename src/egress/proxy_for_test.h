@@ -27,7 +27,9 @@ public:
     TestClient(const TestClient&) = delete;
     // Trusts only roots (PEM). Returns OpenSSL's words for a failure, empty: done.
     std::string tls(const std::string& server_name, const std::string& roots, unsigned extra_extension = 0,
-                    const char* groups = nullptr);
+                    const char* groups = nullptr,
+                    std::string_view protocols = {}); // of ALPN, each with its length before it
+    std::string protocol() const;                     // that was chosen
     void send(std::string_view bytes);
     void end(); // our sending side
     // Until so many bytes, the text, or the end.

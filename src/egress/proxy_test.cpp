@@ -1,5 +1,6 @@
 // The proxy with real sockets: a client on one side, a server of OpenSSL's own on the other, a warden that
 // speaks Varlink. Each test names the control that it would miss: take that out, and it fails.
+#include <csignal>
 #include <filesystem>
 #include <future>
 #include <gtest/gtest.h>
@@ -47,6 +48,7 @@ HostName name(std::string_view text) { return *HostName::parse(text); }
 class ProxyTest : public testing::Test {
 protected:
     void SetUp() override {
+        ::signal(SIGPIPE, SIG_IGN); // OpenSSL's own sockets write to what the proxy has closed
         ASSERT_TRUE(make_directories(folder_));
         warden_.emplace(folder_ + "/warden.sock");
         warden_->grant(kHost, {{"Authorization", "Bearer " + kSecret, "KEY"}});
@@ -738,6 +740,167 @@ TEST_F(ProxyTest, NewRulesEndWhatTheyForbidAndNothingElse) {
     EXPECT_EQ(change({.allow = {"other.example.org"}}), 1u);
     EXPECT_TRUE(again.ended());
     EXPECT_LT(Clock::now() - begin, 100ms);
+}
+
+// --- rules for requests
+
+// Control: HttpRelay::check_rules() for every request of a connection.
+TEST_F(ProxyTest, EachRequestIsHeldToTheRules) {
+    policy({.allow = {kHost}, .rules = {{.host = kHost, .methods = {"GET"}, .paths = {"/v1/*"}}}});
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    start();
+    auto client = terminated();
+    auto request = [](std::string_view line, std::string_view more = "") {
+        return cat(line, " HTTP/1.1\r\nHost: api.example.org\r\n", more, "\r\n");
+    };
+    EXPECT_TRUE(client->exchange(request("GET /v1/%61?q=1")).contains("ok"));
+    EXPECT_TRUE(client->exchange(request("GET https://api.example.org/v1/b")).contains("ok"));
+    // The second on the same connection, with a third behind it.
+    auto answer = client->exchange(request("POST /v1/secret?token=hunter2") + request("GET /v1/c"));
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 403")) << answer;
+    EXPECT_TRUE(answer.contains("rule = [{ host = \"api.example.org\", methods = [\"POST\"], paths = "
+                                "[\"/v1/secret\"] }]"))
+        << answer;
+    EXPECT_FALSE(answer.contains("hunter2"));
+    EXPECT_TRUE(client->ended());
+    for (auto line : {"GET /v2", "GET /v1/../admin", "GET /v1/%2e%2e/admin", "GET /v1//admin",
+                      "GET /v1/a%2fb", "GET /v1/..;/x", "get /v1/a", "GET https://api.example.org/admin",
+                      "GET https://api.example.org", "OPTIONS *"})
+        EXPECT_TRUE(one_exchange(request(line)).starts_with("HTTP/1.1 403")) << line;
+    EXPECT_TRUE(
+        one_exchange(request("GET /v1/a", "X-HTTP-Method-Override: DELETE\r\n")).starts_with("HTTP/1.1 403"));
+    EXPECT_TRUE(one_exchange(request("GET /admin", "Connection: Upgrade\r\nUpgrade: websocket\r\n"))
+                    .starts_with("HTTP/1.1 403"));
+    EXPECT_TRUE(one_exchange(request("GET /v1/a", "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
+                                                  "HTTP2-Settings: AAMAAABkAAQAAP__\r\n"))
+                    .contains("ok"));
+    auto seen = origin_->requests();
+    ASSERT_EQ(seen.size(), 3u);
+    EXPECT_TRUE(seen[0].starts_with("GET /v1/a?q=1 HTTP/1.1\r\n")) << seen[0];
+    EXPECT_TRUE(seen[1].starts_with("GET /v1/b HTTP/1.1\r\n")) << seen[1];
+    EXPECT_FALSE(seen[2].contains("h2c") || seen[2].contains("HTTP2-Settings")) << seen[2];
+    auto all = records();
+    auto found = std::ranges::find(all, "POST", &Record::method);
+    ASSERT_NE(found, all.end());
+    EXPECT_EQ(found->kind, RecordKind::Request);
+    EXPECT_EQ(found->verdict, Verdict::Denied);
+    EXPECT_EQ(found->path, "/v1/secret");
+    auto allowed = std::ranges::find(all, "/v1/b", &Record::path);
+    ASSERT_NE(allowed, all.end());
+    EXPECT_EQ(allowed->verdict, Verdict::Allowed);
+    EXPECT_EQ(allowed->rule, "api.example.org GET /v1/*");
+}
+
+// Control: choose_protocol() and the strict first line. HTTP/2 would carry requests that nobody reads.
+TEST_F(ProxyTest, RulesAreNotPassedByHttp2) {
+    policy({.allow = {kHost}, .rules = {{.host = kHost, .methods = {"GET"}, .paths = {"/v1/*"}}}});
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    start();
+    TestClient offers(port_);
+    EXPECT_NE(offers.tls(kHost, box_->certificate_pem(), 0, nullptr, "\x02h2"), "") << "nothing but h2";
+    TestClient both(port_);
+    EXPECT_EQ(both.tls(kHost, box_->certificate_pem(), 0, nullptr, "\x02h2\x08http/1.1"), "");
+    EXPECT_EQ(both.protocol(), "http/1.1");
+    EXPECT_TRUE(one_exchange("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").starts_with("HTTP/1.1 400"));
+    expect_untouched_origin();
+}
+
+// Control: Policy::allow() and serve_terminated(): in clear the rules hold as well, where clear is allowed at
+// all.
+TEST_F(ProxyTest, RulesHoldInClearToo) {
+    policy({.allow = {kHost, cat(kHost, ":8080")}, .rules = {{.host = kHost, .paths = {"/v1/*"}}}});
+    origin(nullptr, [](const std::string&) { return std::vector{reply("ok")}; });
+    for (uint16_t port : {uint16_t{80}, uint16_t{8080}, uint16_t{443}}) {
+        start(port);
+        auto allowed = TestClient(port_).exchange("GET /v1/a HTTP/1.1\r\nHost: api.example.org\r\n\r\n");
+        EXPECT_EQ(allowed.contains("ok"), port != 443) << port << allowed;
+        auto denied = TestClient(port_).exchange("GET /v2/a HTTP/1.1\r\nHost: api.example.org\r\n\r\n");
+        EXPECT_TRUE(denied.starts_with("HTTP/1.1 403")) << port << denied;
+        stop();
+    }
+    EXPECT_EQ(origin_->requests().size(), 2u);
+}
+
+// Control: Session::still_allowed() looks at the rules of the host. What was upgraded ends with its rule.
+TEST_F(ProxyTest, NewRequestRulesEndWhatBeganUnderOthers) {
+    policy({.allow = {kHost}, .rules = {{.host = kHost, .paths = {"/ws"}}}});
+    origin(outside(), [](const std::string&) {
+        return std::vector{
+            "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n"s};
+    });
+    start();
+    auto client = terminated();
+    client->send(
+        "GET /ws HTTP/1.1\r\nHost: api.example.org\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\r\n");
+    ASSERT_TRUE(client->receive_until("\r\n\r\n").contains(" 101 "));
+    auto change = [&](const Policy::Source& source) {
+        auto compiled = *Policy::compile(source);
+        return there([&] {
+            auto before = std::exchange(agent_->policy, std::make_shared<const Policy>(std::move(compiled)));
+            return proxy_->end_not_allowed("researcher", *before);
+        });
+    };
+    EXPECT_EQ(change({.allow = {kHost, "www.example.org"}, .rules = {{.host = kHost, .paths = {"/ws"}}}}),
+              0u);
+    EXPECT_EQ(change({.allow = {kHost}, .rules = {{.host = kHost, .paths = {"/other"}}}}), 1u);
+    EXPECT_TRUE(client->ended());
+}
+
+// --- budgets
+
+// Control: Session::dial() asks the ledger. Many connections are counted as one agent's.
+TEST_F(ProxyTest, ConnectionsEndWithTheirBudgetAndThatIsSaidOnce) {
+    policy({.allow = {kHost}, .budget = {.connections = 3}});
+    origin(nullptr, [](const std::string&) { return std::vector{reply("ok")}; });
+    start(80);
+    for (int i = 0; i < 3; i++) EXPECT_TRUE(TestClient(port_).exchange(kGet).contains("ok"));
+    for (int i = 0; i < 5; i++) {
+        auto answer = TestClient(port_).exchange(kGet);
+        EXPECT_TRUE(answer.starts_with("HTTP/1.1 429 ")) << answer;
+        EXPECT_TRUE(answer.contains("budget = { connections_per_hour = 6 }")) << answer;
+    }
+    EXPECT_EQ(origin_->connections(), 3);
+    auto denied = denials();
+    ASSERT_EQ(denied.size(), 1u);
+    EXPECT_EQ(denied[0].kind, RecordKind::Budget);
+    EXPECT_EQ(denied[0].count, 1u);
+    EXPECT_EQ(denied[0].add, "budget = { connections_per_hour = 6 }");
+    EXPECT_EQ(there([this] { return agent_->counters.connections_denied; }), 5u);
+}
+
+// Control: TcpStream asks before bytes go on, whoever speaks.
+TEST_F(ProxyTest, ARunningFlowEndsAtItsLastByte) {
+    constexpr size_t kLimit = 200'000;
+    policy({.allow = {kHost}, .budget = {.bytes = kLimit}});
+    origin(outside(), [](const std::string&) { return std::vector{reply(std::string(150'000, 'x'))}; });
+    start();
+    TestClient first(port_), second(port_);
+    ASSERT_EQ(first.tls(kHost, outside_->certificate_pem()), "");
+    ASSERT_EQ(second.tls(kHost, outside_->certificate_pem()), "");
+    EXPECT_GT(first.exchange(kGet).size(), 150'000u);
+    second.send(kGet);
+    EXPECT_LT(second.receive_all().size(), 60'000u) << "the budget is the agent's, not the connection's";
+    first.send(kGet);
+    EXPECT_EQ(first.receive_all(), "");
+    EXPECT_NE(TestClient(port_).tls(kHost, outside_->certificate_pem()), "") << "nor is a new one made";
+    EXPECT_EQ(origin_->connections(), 2);
+    EXPECT_EQ(there([this] { return agent_->ledger->used(Resource::Bytes, Clock::now()); }), kLimit);
+    EXPECT_EQ(denials().size(), 1u);
+}
+
+// Control: HttpRelay::exchange(). A kept connection does not make requests free.
+TEST_F(ProxyTest, RequestsAreCountedOnKeptConnectionsToo) {
+    policy({.allow = {kHost}, .rules = {{.host = kHost, .methods = {"GET"}}}, .budget = {.requests = 2}});
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    start();
+    auto client = terminated();
+    EXPECT_TRUE(client->exchange(kGet).contains("ok"));
+    EXPECT_TRUE(client->exchange(kGet).contains("ok"));
+    auto answer = client->exchange(kGet);
+    EXPECT_TRUE(answer.starts_with("HTTP/1.1 429 ")) << answer;
+    EXPECT_TRUE(answer.contains("Retry-After: ")) << answer;
+    EXPECT_EQ(origin_->requests().size(), 2u);
+    EXPECT_TRUE(one_exchange(kGet).starts_with("HTTP/1.1 429 "));
 }
 
 // Control: end_agent(). An agent that is stopped has no connection left.

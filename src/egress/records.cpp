@@ -21,7 +21,8 @@ namespace json = boost::json;
 
 constexpr auto kRepeatTime = std::chrono::seconds(60);
 constexpr size_t kMaxRepeats = 512;
-constexpr std::array<std::string_view, 5> kKinds = {"lookup", "connection", "request", "packet", "summary"};
+constexpr std::array<std::string_view, 6> kKinds = {"lookup", "connection", "request",
+                                                    "packet", "summary",    "budget"};
 constexpr std::array<std::string_view, 4> kVerdicts = {"allowed", "denied", "failed", "ended"};
 
 std::string_view name_of(RecordKind kind) { return kKinds[static_cast<size_t>(kind)]; }
@@ -43,6 +44,8 @@ json::object to_json(const Record& record) {
             {"rule", text_or_null(record.rule)},
             {"reason", text_or_null(record.reason)},
             {"add", text_or_null(record.add)},
+            {"method", text_or_null(record.method)},
+            {"path", text_or_null(record.path)},
             {"count", record.count},
             {"bytes_up", record.bytes_up},
             {"bytes_down", record.bytes_down}};
@@ -89,6 +92,8 @@ std::optional<Record> from_line(std::string_view line) {
     record.rule = text_of(object, "rule");
     record.reason = text_of(object, "reason");
     record.add = text_of(object, "add");
+    record.method = text_of(object, "method");
+    record.path = text_of(object, "path");
     record.count = number_of(object, "count");
     record.bytes_up = number_of(object, "bytes_up");
     record.bytes_down = number_of(object, "bytes_down");
@@ -189,8 +194,9 @@ bool RecordBook::repeats(const Record& record) {
     bool connection = record.kind == RecordKind::Connection &&
                       (record.verdict == Verdict::Allowed || record.verdict == Verdict::Ended);
     if (connection) return false;
-    auto key = cat(record.agent, '\0', name_of(record.kind), '\0', name_of(record.verdict), '\0', record.name,
-                   '\0', record.address, '\0', record.port, '\0', record.reason);
+    auto key =
+        cat(record.agent, '\0', name_of(record.kind), '\0', name_of(record.verdict), '\0', record.name, '\0',
+            record.address, '\0', record.port, '\0', record.reason, '\0', record.method, '\0', record.path);
     if (auto found = repeats_.find(key); found != repeats_.end()) {
         found->second.more++;
         return true;

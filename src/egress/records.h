@@ -21,7 +21,7 @@
 
 namespace nullbox::egress {
 
-enum class RecordKind : uint8_t { Lookup, Connection, Request, Packet, Summary };
+enum class RecordKind : uint8_t { Lookup, Connection, Request, Packet, Summary, Budget };
 enum class Verdict : uint8_t {
     Allowed,
     Denied,
@@ -42,6 +42,7 @@ struct Record {
     std::string address; // dialled, or what a packet went to
     uint16_t port = 0;
     std::string rule, reason, add;
+    std::string method, path; // of a request; the path without its query
     uint64_t count = 1, bytes_up = 0, bytes_down = 0;
 };
 

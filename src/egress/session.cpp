@@ -20,6 +20,7 @@ Session::Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket clien
       decision_(flow_.agent->policy->decide(flow_.destination)),
       client_(std::move(client), deadline_, client_traffic_) {
     flow_.agent->open_connections++;
+    server_traffic_.allowance = this;
     deadline_.limit(setup_->times.hello);
 }
 
@@ -35,7 +36,7 @@ void Session::close() {
     if (server_) server_->close();
 }
 
-// Of the same mode and with the same secrets, or it must begin anew.
+// Of the same mode, with the same secrets and the same rules for requests, or it must begin anew.
 bool Session::still_allowed(const Policy& before) const {
     const auto& now = *flow_.agent->policy;
     auto decision = now.decide(destination());
@@ -43,7 +44,8 @@ bool Session::still_allowed(const Policy& before) const {
     auto same = [](const Binding* one, const Binding* other) { return *one == *other; };
     return decision.allowed && decision.mode == decision_.mode &&
            (decision.private_allowed || !decision_.private_allowed) &&
-           (!host || std::ranges::equal(now.bindings(*host), before.bindings(*host), same));
+           (!host || (std::ranges::equal(now.bindings(*host), before.bindings(*host), same) &&
+                      now.request_rules().same(before.request_rules(), *host, destination().port)));
 }
 
 void Session::close_if_late() {
@@ -52,6 +54,7 @@ void Session::close_if_late() {
 
 void Session::record(const Refusal& refusal) {
     if (refusal.verdict == Verdict::Denied) flow_.agent->counters.connections_denied++;
+    if (refusal.kind == RecordKind::Budget) return; // said once an hour, by use()
     setup_->records.add({.agent = agent().name,
                          .kind = refusal.kind,
                          .verdict = refusal.verdict,
@@ -60,7 +63,20 @@ void Session::record(const Refusal& refusal) {
                          .port = destination().port,
                          .rule = decision_.rule,
                          .reason = printable(refusal.reason, 512),
-                         .add = refusal.add});
+                         .add = refusal.add,
+                         .method = refusal.method,
+                         .path = refusal.path});
+}
+
+void Session::record_request(const http::RequestHead& request, const RequestDecision& decision) {
+    setup_->records.add({.agent = agent().name,
+                         .kind = RecordKind::Request,
+                         .verdict = Verdict::Allowed,
+                         .name = host_text(destination().host),
+                         .port = destination().port,
+                         .rule = decision.rule,
+                         .method = request.method,
+                         .path = decision.path});
 }
 
 void Session::record_allowed(const IpAddress& address) {
@@ -103,7 +119,7 @@ Task<void> Session::serve() {
     case Mode::Terminate:
         co_return co_await serve_terminated();
     case Mode::Http:
-        co_return co_await serve_http();
+        co_return co_await serve_http({});
     case Mode::Relay:
         co_return co_await serve_relay();
     }
@@ -134,7 +150,51 @@ Task<void> Session::linger() {
     }
 }
 
+// The line that gives twice as much.
+static std::string budget_line(Resource resource, const Budget& budget) {
+    switch (resource) {
+    case Resource::Bytes:
+        return cat("budget = { mb_per_hour = ", (budget.bytes >> 20) * 2, " }");
+    case Resource::Connections:
+        return cat("budget = { connections_per_hour = ", budget.connections * 2, " }");
+    case Resource::Requests:
+        return cat("budget = { requests_per_hour = ", budget.requests * 2, " }");
+    }
+    return {};
+}
+
+Refusal Session::instead_of(Refusal refusal) const {
+    if (!used_up_) return refusal;
+    const auto& budget = agent().policy->budget();
+    auto limit = budget.limit(*used_up_);
+    auto amount =
+        *used_up_ == Resource::Bytes ? cat(limit >> 20, " MiB") : cat(limit, " ", name_of(*used_up_));
+    return {.reason = cat("the agent's budget of ", amount, " an hour is used up"),
+            .add = budget_line(*used_up_, budget),
+            .status = 429,
+            .kind = RecordKind::Budget};
+}
+
+bool Session::use(Resource resource, uint64_t amount) {
+    auto& agent = *flow_.agent;
+    auto now = Clock::now();
+    if (agent.ledger->take(resource, amount, agent.policy->budget(), now)) return true;
+    used_up_ = resource;
+    if (!agent.ledger->tells(resource, now)) return false;
+    auto told = instead_of({});
+    setup_->records.add({.agent = agent.name,
+                         .kind = RecordKind::Budget,
+                         .verdict = Verdict::Denied,
+                         .name = host_text(destination().host),
+                         .port = destination().port,
+                         .rule = decision_.rule,
+                         .reason = cat(told.reason, "; more is refused until what was used is an hour old"),
+                         .add = told.add});
+    return false;
+}
+
 Task<void> Session::refuse(Refusal refusal, std::string_view first_bytes) {
+    refusal = instead_of(std::move(refusal));
     record(refusal);
     std::string answer;
     if (first_bytes.starts_with('\x16'))
@@ -180,6 +240,8 @@ Task<std::expected<void, Refusal>> Session::dial() {
                                        .status = 502,
                                        .alert = Alert::InternalError});
     };
+    // A connection over which no byte could go is not made.
+    if (!use(Resource::Bytes) || !use(Resource::Connections)) co_return std::unexpected(instead_of({}));
     auto found = co_await addresses();
     if (!found) co_return failed(found.error().message);
     std::optional<Refusal> refused;
@@ -259,12 +321,16 @@ std::string refusal_answer(const Session& session, const Refusal& refusal, bool 
     auto status = refusal.status;
     std::string_view phrase = status == 403   ? "Forbidden"
                               : status == 400 ? "Bad Request"
+                              : status == 429 ? "Too Many Requests"
                               : status == 502 ? "Bad Gateway"
                               : status == 503 ? "Service Unavailable"
                                               : "Refused";
     return cat("HTTP/1.1 ", status, " ", phrase,
                "\r\nContent-Type: text/plain; charset=utf-8\r\nContent-Length: ", text.size(),
-               "\r\nConnection: close\r\n", status == 503 ? "Retry-After: 10\r\n" : "",
+               "\r\nConnection: close\r\n",
+               status == 503   ? "Retry-After: 10\r\n"
+               : status == 429 ? "Retry-After: 60\r\n"
+                               : "",
                "Cache-Control: no-store\r\nServer: NullBox\r\n\r\n", keep_body ? text : std::string());
 }
 

@@ -21,9 +21,10 @@ struct Refusal {
     unsigned status = 403; // for HTTP
     Alert alert = Alert::AccessDenied;
     RecordKind kind = RecordKind::Connection;
+    std::string method, path; // of a request that was read
 };
 
-class Session : public std::enable_shared_from_this<Session> {
+class Session final : public std::enable_shared_from_this<Session>, private ByteAllowance {
 public:
     Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client);
     ~Session();
@@ -43,6 +44,13 @@ public:
     TcpStream& server() { return *server_; }
     void close_server() { server_.reset(); }
     void record(const Refusal& refusal);
+    // A request of a host with rules.
+    void record_request(const http::RequestHead& request, const RequestDecision& decision);
+
+    // Whether the agent's budget has one more, which is then used. False: refuse() will say so.
+    bool use(Resource resource, uint64_t amount = 1);
+    // What the agent is told instead, once its budget has ended this.
+    Refusal instead_of(Refusal refusal) const;
 
     // Connects to the destination: looked up, checked, dialled. server() is there afterwards.
     Task<std::expected<void, Refusal>> dial();
@@ -57,7 +65,7 @@ private:
     Task<void> serve();
     Task<void> serve_tls(std::string received);
     Task<void> serve_terminated();
-    Task<void> serve_http();
+    Task<void> serve_http(std::string received);
     Task<void> serve_relay();
     Task<std::optional<Refusal>> forward_hello(std::string& bytes);
     Task<std::optional<Refusal>> forward_second_hello(std::string& bytes);
@@ -69,6 +77,7 @@ private:
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
     void record_allowed(const IpAddress& address);
+    bool take_bytes(size_t count) override { return use(Resource::Bytes, count); }
 
     std::shared_ptr<ProxySetup> setup_;
     Flow flow_;
@@ -78,6 +87,7 @@ private:
     TcpStream client_;
     std::unique_ptr<TcpStream> server_;
     bool recorded_ = false;
+    std::optional<Resource> used_up_;
     std::string address_; // dialled last
 };
 

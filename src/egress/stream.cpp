@@ -32,12 +32,15 @@ IpAddress from_asio(const asio::ip::address& address) {
     return out;
 }
 
+static Error used_up() { return error("the agent's budget of bytes is used up"); }
+
 Task<Result<size_t>> TcpStream::read(std::span<char> into) {
     auto [code, count] = co_await socket_.async_read_some(asio::buffer(into.data(), into.size()), kAwait);
     if (code == asio::error::eof) co_return size_t{0};
     if (code) co_return asio_error(code, "receive");
     deadline_.touch();
     traffic_.received += count;
+    if (!traffic_.take(count)) co_return used_up();
     co_return count;
 }
 
@@ -53,6 +56,7 @@ Task<Result<std::string_view>> TcpStream::receive() {
         if (count >= 0) {
             deadline_.touch();
             traffic_.received += static_cast<size_t>(count);
+            if (!traffic_.take(static_cast<size_t>(count))) co_return used_up();
             co_return std::string_view(buffer.data(), static_cast<size_t>(count));
         }
         if (errno != EAGAIN && errno != EINTR) co_return errno_error("receive");
@@ -78,6 +82,7 @@ Result<bool> TcpStream::send_now(std::string_view& bytes) {
 }
 
 Task<Result<>> TcpStream::write(std::string_view bytes) {
+    if (!traffic_.take(bytes.size())) co_return used_up();
     auto sent = send_now(bytes);
     if (!sent) co_return sent.error();
     while (!bytes.empty()) {

@@ -29,8 +29,17 @@ struct Deadline {
     }
 };
 
+// Asked before bytes go on, in either direction.
+class ByteAllowance {
+public:
+    virtual ~ByteAllowance() = default;
+    virtual bool take_bytes(size_t count) = 0;
+};
+
 struct Traffic {
     uint64_t sent = 0, received = 0;
+    ByteAllowance* allowance = nullptr; // none: no limit
+    bool take(size_t count) const { return !allowance || allowance->take_bytes(count); }
 };
 
 class ByteStream {

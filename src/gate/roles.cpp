@@ -69,6 +69,7 @@ constexpr Rule kRules[] = {
 
 constexpr Internal kInternal[] = {
     {.interface = kEgress, .method = "Attach", .caller = "cage"},
+    {.interface = kEgress, .method = "Update", .caller = "cage"},
     {.interface = kEgress, .method = "Detach", .caller = "cage"},
     {.interface = kEgress, .method = "Update", .caller = "cage"},
     {.interface = kWarden, .method = "Injection", .caller = "egress"},

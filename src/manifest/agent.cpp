@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "manifest/credentials.h"
 #include "manifest/forms.h"
+#include "manifest/network.h"
 #include "manifest/section.h"
 
 namespace nullbox::manifest {
@@ -23,7 +24,7 @@ static constexpr std::array<std::pair<std::string_view, bool>, 2> kStarts = {{
 }};
 
 // Keys are easily written below the wrong table's header; the message then says where they belong.
-static constexpr std::array<Section::Home, 43> kHomes = {{
+static constexpr std::array<Section::Home, 52> kHomes = {{
     {"name", "[agent]"},
     {"version", "[agent]"},
     {"image", "[agent]"},
@@ -45,6 +46,15 @@ static constexpr std::array<Section::Home, 43> kHomes = {{
     {"filesystem", "[capabilities] as [capabilities.filesystem]"},
     {"allow", "[capabilities.network]"},
     {"allow_private", "[capabilities.network]"},
+    {"rule", "[capabilities.network] as [[capabilities.network.rule]]"},
+    {"rules", "[capabilities.network] as [[capabilities.network.rule]]"},
+    {"host", "[[capabilities.network.rule]], or inject of [capabilities.credentials.NAME]"},
+    {"budget", "[capabilities.network] as [capabilities.network.budget]"},
+    {"mb_per_hour", "[capabilities.network.budget]"},
+    {"connections_per_hour", "[capabilities.network.budget]"},
+    {"requests_per_hour", "[capabilities.network.budget]"},
+    {"methods", "[[capabilities.network.rule]]"},
+    {"paths", "[[capabilities.network.rule]]"},
     {"credentials", "[capabilities] as [capabilities.credentials.NAME]"},
     {"inject", "[capabilities.credentials.NAME]"},
     {"variable", "[capabilities.credentials.NAME]"},
@@ -124,27 +134,6 @@ static void read_agent(Report& report, const Value& table, std::string_view file
     section.finish(kHomes);
 }
 
-static void read_network(Report& report, const Value& table, AgentManifest& manifest) {
-    Section section(report, table, "capabilities.network");
-    section.list("allow",
-                 {.example = "[\"api.example.org\"]",
-                  .most_items = 256,
-                  .most_bytes = 300,
-                  .wrong = wrong_network_destination},
-                 manifest.network_allow);
-    std::vector<std::string> names;
-    section.list(
-        "allow_private",
-        {.example = "[\"nas.example.org\"]", .most_items = 64, .most_bytes = 253, .wrong = wrong_host_name},
-        names);
-    for (size_t i = 0; i < names.size(); i++)
-        if (!is_allowed(manifest.network_allow, names[i]))
-            section.wrong("allow_private",
-                          cat("names \"", names[i], "\", which allow does not name; add it there"));
-    manifest.network_allow_private = std::move(names);
-    section.finish(kHomes);
-}
-
 static void read_filesystem(Report& report, const Value& table, AgentManifest& manifest) {
     Section section(report, table, "capabilities.filesystem");
     ListRule rule{.example = "[\"/data\"]", .most_items = 32, .most_bytes = 1024, .wrong = wrong_shared_path};
@@ -173,7 +162,7 @@ static void read_capabilities(Report& report, const Value& table, AgentManifest&
     section.number("disk_mbps", {.least = 1, .most = 100'000}, manifest.disk_mbps);
     section.number("disk_iops", {.least = 10, .most = 1'000'000}, manifest.disk_iops);
     if (const Value* network = section.table("network", false, "[capabilities.network]"))
-        read_network(report, *network, manifest);
+        read_network(report, *network, manifest, kHomes);
     if (const Value* files = section.table("filesystem", false, "[capabilities.filesystem]"))
         read_filesystem(report, *files, manifest);
     if (const Value* memory = section.table("memory", false, "[capabilities.memory]"))

@@ -33,6 +33,21 @@ struct Credential {
     bool operator==(const Credential&) const = default;
 };
 
+// What of HTTP an agent may ask of a host that network_allow names. A host with rules gets no other request.
+struct RequestRule {
+    std::string host;                 // a name or *.suffix; with a port: on that port only
+    std::vector<std::string> methods; // upper case, at most 16; none: any
+    std::vector<std::string> paths;   // patterns (request_path.h), at most 64; none: any
+    bool operator==(const RequestRule&) const = default;
+};
+
+// What an agent may use of the network in any sixty minutes. 0: no limit.
+struct NetworkBudget {
+    uint64_t bytes = 0;                     // mb_per_hour: 1..16777216 MiB, up and down together
+    uint32_t connections = 0, requests = 0; // 1..100'000'000
+    bool operator==(const NetworkBudget&) const = default;
+};
+
 struct AgentManifest {
     // [agent]
     std::string name;                               // LDH lower case, 1..32; must equal the file's name
@@ -55,6 +70,8 @@ struct AgentManifest {
     // [capabilities.network]
     std::vector<std::string> network_allow; // host, *.suffix, host:port, address:port: form checked here
     std::vector<std::string> network_allow_private; // names of network_allow whose address may be private
+    std::vector<RequestRule> network_rules;         // at most 64
+    NetworkBudget network_budget;
     // [capabilities.filesystem]
     std::vector<std::string> read_paths, write_paths; // absolute, normal form, no ".."
     // [capabilities.credentials.NAME], and the old short form credential_refs = ["NAME"]
@@ -71,8 +88,10 @@ struct AgentManifest {
         std::chrono::milliseconds interval{10'000};
         uint32_t failures = 3;
         std::chrono::milliseconds grace{30'000}; // bad checks do not count so long, until the first good one
+        bool operator==(const HealthCheck&) const = default;
     };
     std::vector<HealthCheck> health_check; // none or one
+    bool operator==(const AgentManifest&) const = default;
     // As many as the time takes, and no more than a guest's kernel knows (NR_CPUS).
     uint32_t vcpus() const { return std::min<uint32_t>((max_cpu_percent + 99) / 100, 16); }
 };

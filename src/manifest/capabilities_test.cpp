@@ -146,7 +146,7 @@ TEST(Capabilities, OneMistakeEach) {
          "must be a table or a list of tables, is a text; for example inject = {"},
         {16, "inject = []", "capabilities.credentials.DEMO_KEY.inject", "must have 1 to 16 entries, has 0"},
         {16, "inject = [5]", "capabilities.credentials.DEMO_KEY.inject[0]", "must be a table, is a whole"},
-        {16, "host = \"api.example.org\"", "capabilities.credentials.DEMO_KEY.host", "known are variable"},
+        {16, "host = \"api.example.org\"", "capabilities.credentials.DEMO_KEY.host", "or inject of"},
     };
     for (const auto& one : cases) {
         SCOPED_TRACE(one.text);

@@ -75,6 +75,11 @@ TEST(Documents, TheManifestPageExplainsEveryKey) {
         {"AGENT.toml", "[agent]\nqqqqqqqqqq = 1\n", ""},
         {"AGENT.toml", "[capabilities]\nqqqqqqqqqq = 1\n", ""},
         {"AGENT.toml", "[capabilities.network]\nqqqqqqqqqq = 1\n", ""},
+        {"AGENT.toml",
+         "[capabilities.network]\nallow = [\"a.org\"]\n[[capabilities.network.rule]]\n"
+         "host = \"a.org\"\npaths = [\"/\"]\nqqqqqqqqqq = 1\n",
+         ""},
+        {"AGENT.toml", "[capabilities.network.budget]\nqqqqqqqqqq = 1\n", ""},
         {"AGENT.toml", "[capabilities.filesystem]\nqqqqqqqqqq = 1\n", ""},
         {"AGENT.toml", "[capabilities.memory]\nqqqqqqqqqq = 1\n", ""},
         {"AGENT.toml", "[capabilities.credentials.A]\nqqqqqqqqqq = 1\n", ""},

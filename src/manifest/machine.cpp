@@ -333,7 +333,7 @@ void apply_kernel_command_line(MachineConfig& config, std::string_view command_l
 // --- Writing
 
 // A basic string (toml.io 1.0.0, "String"), in which a line's end is written as one too.
-static std::string quoted(std::string_view text) {
+static std::string in_quotes(std::string_view text) {
     constexpr std::string_view kDigits = "0123456789abcdef";
     std::string out = "\"";
     for (char c : text) {
@@ -350,29 +350,30 @@ static std::string quoted(std::string_view text) {
 
 static std::string list_of(const std::vector<std::string>& texts) {
     std::string out;
-    for (const auto& text : texts) out += cat(out.empty() ? "" : ", ", quoted(text));
+    for (const auto& text : texts) out += cat(out.empty() ? "" : ", ", in_quotes(text));
     return cat("[", out, "]");
 }
 
 std::string to_toml(const MachineConfig& config) {
     std::string out;
-    if (config.hostname) out += cat("hostname = ", quoted(*config.hostname), "\n");
+    if (config.hostname) out += cat("hostname = ", in_quotes(*config.hostname), "\n");
     out += cat("time_servers = ", list_of(config.time_servers), "\n");
     out += cat("dns_servers = ", list_of(config.dns_servers), "\n");
     if (!config.certificate_authorities.empty())
-        out += cat("certificate_authorities = ", quoted(config.certificate_authorities), "\n");
+        out += cat("certificate_authorities = ", in_quotes(config.certificate_authorities), "\n");
     out += "\n[network]\n";
     if (config.address)
-        out += cat("address = ", quoted(*config.address), "\n");
+        out += cat("address = ", in_quotes(*config.address), "\n");
     else
         out += cat("dhcp = ", config.dhcp, "\n");
-    if (config.gateway) out += cat("gateway = ", quoted(*config.gateway), "\n");
+    if (config.gateway) out += cat("gateway = ", in_quotes(*config.gateway), "\n");
     out += cat("\n[gate]\nport = ", config.gate_port, "\n");
     if (!config.hosts.empty()) out += "\n[hosts]\n";
-    for (const auto& [name, address] : config.hosts) out += cat(quoted(name), " = ", quoted(address), "\n");
+    for (const auto& [name, address] : config.hosts)
+        out += cat(in_quotes(name), " = ", in_quotes(address), "\n");
     for (const auto& one : config.operators)
-        out += cat("\n[operators.", one.name, "]\npublic_key = ", quoted(one.public_key),
-                   "\nrole = ", quoted(one.role), "\n");
+        out += cat("\n[operators.", one.name, "]\npublic_key = ", in_quotes(one.public_key),
+                   "\nrole = ", in_quotes(one.role), "\n");
     return out;
 }
 

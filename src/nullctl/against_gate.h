@@ -221,7 +221,12 @@ protected:
                  [](Call call) {
                      call.error("io.nullbox.cage.CannotResume", "agent researcher is running, not paused");
                  }},
-            {.name = "Reload", .handle = [this](Call call) { calls_ += "Reload\n", call.reply({}); }},
+            {.name = "Reload",
+             .handle =
+                 [this](Call call) {
+                     calls_ += "Reload\n";
+                     call.reply({{"updated", json::array(updated_.begin(), updated_.end())}});
+                 }},
             {.name = "Logs",
              .handle =
                  [this](Call call) {
@@ -383,6 +388,7 @@ protected:
     std::string hostile_, logs_asked_;
     json::object put_;
     std::string folder_, key_, fingerprint_, state_ = "locked", calls_;
+    std::vector<std::string> updated_; // agents whose network alone is another, at the next Reload
     std::map<std::string, std::string> secrets_, paths_;
     json::array grants_;
     int uploads_ = 0;

@@ -191,6 +191,12 @@ TEST_F(AgainstGate, DeploySaysWhatItMayDoAndDoesIt) {
     EXPECT_EQ(nullctl({"agent", "deploy", agent, "--yes", "--no-start"}).status, 0);
     EXPECT_TRUE(calls_.contains("Revoke DEMO_KEY\n")) << calls_;
     EXPECT_TRUE(grants_.empty());
+    // Only its network is another: cage has seen to it, and it is not restarted.
+    calls_.clear();
+    updated_ = {"researcher"};
+    auto network = nullctl({"agent", "deploy", agent, "--yes"});
+    EXPECT_EQ(calls_, "Upload app/researcher\nUpload manifest/researcher\nReload\n");
+    EXPECT_TRUE(network.out.contains("the new rules are in effect, without a restart")) << network.out;
     // Wrong in itself: said before anything is asked of the box.
     ASSERT_TRUE(write_file_atomic(agent + "/AGENT.toml", manifest + "colour = \"blue\"\n", 0644));
     calls_.clear();

@@ -5,6 +5,7 @@
 #include "base/text.h"
 #include "nullctl/commands.h"
 #include "nullctl/completions.h"
+#include "varlink/lines.h"
 
 namespace nullbox::nullctl {
 
@@ -14,7 +15,7 @@ using Action = std::function<Result<>()>;
 
 // Where CLI11 writes what it read. One command runs, so commands share names.
 struct Words {
-    std::string name, second, third, fourth, fingerprint, role = "admin", reason, kdf, agent;
+    std::string name, second, third, fourth, fingerprint, role = "admin", reason, kdf, agent, method = "GET";
     int64_t lines = 100, grace_ms = -1;
     bool follow = false, yes = false, no_start = false;
     ExecOptions exec;
@@ -69,7 +70,7 @@ private:
     void follow(CLI::App* to) {
         to->add_flag("-f,--follow", words_.follow, "go on with what comes");
         to->add_option("-n,--lines", words_.lines, "how many of the newest")
-            ->check(CLI::Range(0, 4096))
+            ->check(CLI::Range(int64_t{0}, varlink::kMostLines))
             ->capture_default_str();
     }
     void yes(CLI::App* to) { to->add_flag("-y,--yes", words_.yes, "do not ask"); }
@@ -256,10 +257,12 @@ void CommandLine::add_egress() {
     };
     records("denials", "what was refused, and the manifest line that would allow it", false);
     records("records", "every decision", true);
-    auto* explain = command(egress, "explain", "whether an agent may reach a destination, and why",
-                            [this] { return egress_explain(tool_, words_.agent, words_.name); });
+    auto* explain = command(egress, "explain", "whether an agent may reach a destination, and why", [this] {
+        return egress_explain(tool_, words_.agent, words_.name, words_.method);
+    });
     word(explain, "AGENT", w.agent, "who");
-    word(explain, "DESTINATION", w.name, "HOST or HOST:PORT");
+    word(explain, "DESTINATION", w.name, "HOST, HOST:PORT, or a URL");
+    explain->add_option("-X,--method", w.method, "of the request that the URL is for")->capture_default_str();
     command(egress, "status", "links, addresses, rules, counters", [this] { return egress_status(tool_); });
 }
 

@@ -104,7 +104,9 @@ struct RecordOptions {
     bool follow = false;
 };
 Result<> egress_records(Tool& tool, const RecordOptions& options);
-Result<> egress_explain(Tool& tool, const std::string& agent, const std::string& destination);
+// destination: a host, with a port and a path if wanted; method: of the request, for a path.
+Result<> egress_explain(Tool& tool, const std::string& agent, const std::string& destination,
+                        const std::string& method);
 Result<> egress_status(Tool& tool);
 
 // memory.cpp

@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <boost/json/object.hpp>
 #include <fcntl.h>
 #include <filesystem>
@@ -59,18 +60,18 @@ static Result<> ask_for_consent(Tool& tool, const manifest::AgentManifest& manif
     return ends_with(Exit::Failed, "nothing was deployed");
 }
 
-static Result<> start_it(Tool& tool, const std::string& name) {
+// What there is to say about it to the person who deploys.
+static Result<std::string_view> start_it(Tool& tool, const std::string& name) {
     auto* box = TRY(tool.box());
     auto before = TRY(box->call("cage", "Status", {{"name", name}}));
     auto state = text_at(object_at(before.parameters, "agent"), "state");
     bool runs = state == "running" || state == "paused" || state == "starting" || state == "stopping";
     auto started = box->call("cage", runs ? "Restart" : "Start", {{"name", name}});
-    if (started.has_value()) return {};
-    return Error(std::move(started.error())).message.contains("image")
-               ? ends_with(exit_of(started.error()),
-                           cat(started.error().message,
-                               ". A runtime image is put on the box with nullctl image import"))
-               : started.error();
+    if (started.has_value()) return runs ? "; restarted with what is new" : "";
+    if (!started.error().message.contains("image")) return started.error();
+    return ends_with(
+        exit_of(started.error()),
+        cat(started.error().message, ". A runtime image is put on the box with nullctl image import"));
 }
 
 // Whatever fails leaves what was there: the manifest, which is what makes it count, goes last.
@@ -94,12 +95,16 @@ Result<> agent_deploy(Tool& tool, const DeployOptions& options) {
     auto document = TRY(in_memory(text));
     TRY(send(tool, "manifest", manifest.name, document.get(), "manifest"));
     auto* box = TRY(tool.box());
-    (void)TRY(box->call("cage", "Reload"));
-    if (options.start) TRY(start_it(tool, manifest.name));
+    auto reloaded = TRY(box->call("cage", "Reload"));
+    std::string_view what;
+    if (std::ranges::contains(list_at(reloaded.parameters, "updated"), json::value(manifest.name)))
+        what = "; only its network is another: the new rules are in effect, without a restart";
+    else if (options.start)
+        what = TRY(start_it(tool, manifest.name));
     auto now = TRY(tool.ask("cage", "Status", {{"name", manifest.name}}));
     if (!tool.json)
         tool.terminal.line(cat(manifest.name, ": ", text_at(object_at(now.parameters, "agent"), "describe"),
-                               "; its output: nullctl agent logs -f ", manifest.name));
+                               what, "; its output: nullctl agent logs -f ", manifest.name));
     return {};
 }
 

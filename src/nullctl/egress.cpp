@@ -22,10 +22,12 @@ static void show_record(Terminal& terminal, const json::object& record) {
     auto verdict = text_at(record, "verdict");
     auto why = text_at(record, "reason");
     if (why.empty()) why = text_at(record, "rule");
+    auto request = text_at(record, "method");
+    if (!request.empty()) request = cat(" ", request, " ", text_at(record, "path"));
     auto count = number_at(record, "count", 1);
     auto tone = verdict == "denied" ? Tone::Danger : verdict == "failed" ? Tone::Caution : Tone::Plain;
     terminal.line(cat(time_text(number_at(record, "time_ms")), " ", text_at(record, "agent"), " ",
-                      text_at(record, "kind"), " ", verdict, " ", destination_of(record),
+                      text_at(record, "kind"), " ", verdict, " ", destination_of(record), request,
                       count > 1 ? cat(" ", count, " times") : "", why.empty() ? "" : cat(": ", why)),
                   tone);
     if (auto add = text_at(record, "add"); !add.empty())
@@ -63,12 +65,17 @@ Result<> egress_records(Tool& tool, const RecordOptions& options) {
     return {};
 }
 
-Result<> egress_explain(Tool& tool, const std::string& agent, const std::string& destination) {
-    auto answer = TRY(tool.ask("egress", "Explain", {{"agent", agent}, {"destination", destination}}));
+Result<> egress_explain(Tool& tool, const std::string& agent, const std::string& destination,
+                        const std::string& method) {
+    auto answer = TRY(
+        tool.ask("egress", "Explain", {{"agent", agent}, {"destination", destination}, {"method", method}}));
     if (tool.json) return {};
     const auto& said = answer.parameters;
     if (flag_at(said, "allowed")) {
         tool.terminal.line(cat(agent, " may reach ", destination, ": ", text_at(said, "rule")), Tone::Good);
+        for (const auto& request : list_at(said, "requests"))
+            if (request.is_string())
+                tool.terminal.line(cat("    only ", std::string_view(request.get_string())), Tone::Faint);
         return {};
     }
     auto why = text_at(said, "reason");

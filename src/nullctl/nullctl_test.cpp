@@ -105,6 +105,11 @@ restart = "always"
 [capabilities.network]
 allow = ["api.example.org", "*.example.net", "nas.lan:445"]
 allow_private = ["nas.lan"]
+budget = { mb_per_hour = 100, requests_per_hour = 7 }
+[[capabilities.network.rule]]
+host = "api.example.org"
+methods = ["GET", "HEAD"]
+paths = ["/v1/*"]
 [capabilities.credentials.DEMO_KEY]
 inject = { host = "api.example.org", header = "Authorization", format = "Bearer {secret}" }
 [capabilities.credentials.OPEN]
@@ -118,6 +123,8 @@ write = ["/data/out"]
 )");
     for (std::string_view line :
          {"network   reaches api.example.org\n", "?          and     *.example.net (every name below it)\n",
+          "          of      api.example.org only GET, HEAD /v1/*\n",
+          "          at most 100 MiB an hour\n", "          at most 7 requests an hour\n",
           "?          nas.lan may be an address inside your own network\n",
           "secrets   DEMO_KEY goes to api.example.org in the header Authorization; the agent sees a "
           "placeholder in $DEMO_KEY\n",

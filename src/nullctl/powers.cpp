@@ -35,6 +35,17 @@ static void add_network(const AgentManifest& manifest, std::vector<Power>& out) 
                        wide ? Tone::Caution : Tone::Plain});
         first = false;
     }
+    for (const auto& rule : manifest.network_rules)
+        out.push_back({cat("          of      ", rule.host, " only ",
+                           rule.methods.empty() ? "any method" : joined(rule.methods), " ",
+                           rule.paths.empty() ? "any path" : joined(rule.paths))});
+    const auto& budget = manifest.network_budget;
+    auto line = [&](uint64_t limit, std::string_view what) {
+        if (limit) out.push_back({cat("          at most ", limit, " ", what, " an hour")});
+    };
+    line(budget.bytes >> 20, "MiB");
+    line(budget.connections, "connections");
+    line(budget.requests, "requests");
     for (const auto& entry : manifest.network_allow_private)
         out.push_back(
             {cat("          ", entry, " may be an address inside your own network"), Tone::Caution});

@@ -19,11 +19,12 @@ import attempts_packets  # noqa: E402
 import attempts_names  # noqa: E402
 import attempts_tls  # noqa: E402
 import attempts_http  # noqa: E402
+import attempts_rules  # noqa: E402
 import attempts_vm  # noqa: E402
 import uses  # noqa: E402
 import guest as told  # noqa: E402
 
-MODULES = (attempts_packets, attempts_names, attempts_tls, attempts_http, attempts_vm, uses)
+MODULES = (attempts_packets, attempts_names, attempts_tls, attempts_http, attempts_rules, attempts_vm, uses)
 VECTORS, USES = told.VECTORS, told.USES
 
 
@@ -105,6 +106,7 @@ class Battery:
         """ask_peer_every: of so many attempts the other agent is asked once what it heard."""
         self.outside, self.control, self.settle_s, self.limit_s = outside, control, settle_s, limit_s
         self._ask_peer_every, self._attempts = ask_peer_every, 0
+        self.set_budget = None  # how the attacker gets another budget, None where that cannot be done
         self.extra_evidence = lambda: []  # what else was seen since the last call
 
     def attempt(self, name: str) -> Outcome:
@@ -112,10 +114,15 @@ class Battery:
         before = self.outside.evidence.count()
         outcome = Outcome(name)
         try:
+            if vector.budget:
+                self.set_budget(vector.budget)
             answer = self.control.ask(ATTACKER, self.limit_s, **{"try": name})
         except Lost as lost:
             outcome.trouble = str(lost)
             answer = {}
+        finally:
+            if vector.budget:
+                self.set_budget({})
         time.sleep(self.settle_s)
         outcome.took_s, outcome.said = answer.get("s", 0), answer.get("trouble", "")
         saw = base64.b64decode(answer.get("saw", ""))

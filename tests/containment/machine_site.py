@@ -1,6 +1,7 @@
 """The battery's box as a booted machine: the image that ships, two agents in microVMs of their own, and an operator."""
 import importlib.machinery
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -47,6 +48,12 @@ allow = [{allow}]
 allow_private = [{private}]
 {more}
 """
+RULE_LINES = "".join(f"""
+[[capabilities.network.rule]]
+host = "{rule["host"]}"
+methods = {json.dumps(rule["methods"])}
+paths = {json.dumps(rule["paths"])}
+""" for rule in places.RULES)
 SECRET_LINES = f"""
 [capabilities.credentials.LAB_KEY]
 inject = {{ host = "{places.KEYED}", header = "Authorization", format = "Bearer {{secret}}" }}
@@ -77,7 +84,7 @@ def manifests() -> dict[str, str]:
     control = f"{places.CONTROL}:{places.CONTROL_PORT}"
     limits = {"limit": min(6 * SLOW, 20), "program_limit": 200 * SLOW}
     return {battery.ATTACKER: MANIFEST.format(**limits, name=battery.ATTACKER, peer=PEER_ADDRESS[battery.ATTACKER], cpu=200, memory=768,
-                                              allow=quoted(places.ALLOW), private=quoted(places.ALLOW_PRIVATE), more=SECRET_LINES),
+                                              allow=quoted(places.ALLOW), private=quoted(places.ALLOW_PRIVATE), more=RULE_LINES + SECRET_LINES),
             battery.PEER: MANIFEST.format(**limits, name=battery.PEER, peer=PEER_ADDRESS[battery.PEER], cpu=100, memory=192,
                                           allow=quoted([places.API, control]), private="", more=PEER_LINES)}
 

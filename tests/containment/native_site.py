@@ -19,6 +19,17 @@ BINDING = {"secret": "LAB_KEY", "host": places.KEYED, "header": "Authorization",
            "placeholder": "nullbox-LAB_KEY-0123456789abcdef"}
 
 
+# In a guest: how many of nine connections are served.
+SPEND = f"""
+import sys
+sys.path.insert(0, {str(AGENT)!r})
+import guest, places
+me = guest.Guest(sys.argv[1], "198.18.0.2", "")
+request = f"GET /asked HTTP/1.1\\r\\nHost: {{places.API}}\\r\\n\\r\\n".encode()
+print(sum(b" 200 " in me.exchange(places.API, 80, request, limit_s=2)[:40] for _ in range(9)))
+"""
+
+
 class Observer:
     """What comes past the box's firewall to its own sockets, and should not."""
 
@@ -67,7 +78,7 @@ class NativeSite:
         self.box.grant("LAB_KEY", SECRET, battery.ATTACKER, places.KEYED)
         files = {"/etc/resolv.conf": "nameserver {dns}\n", "/etc/ssl/certs/ca-certificates.crt": "{ca}"}
         self.guests = [
-            self.box.attach(battery.ATTACKER, places.ALLOW, places.ALLOW_PRIVATE, [BINDING], files),
+            self.box.attach(battery.ATTACKER, places.ALLOW, places.ALLOW_PRIVATE, [BINDING], files, places.RULES),
             self.box.attach(battery.PEER, [places.API, f"{places.CONTROL}:{places.CONTROL_PORT}"], [], [], files)]
         self._record_at = 0
         self.records: list[dict] = []
@@ -79,6 +90,7 @@ class NativeSite:
         self.observer = Observer(self.box)
         self.battery = battery.Battery(self.outside, self.control, settle_s, 60)
         self.battery.extra_evidence = self.observer.take
+        self.battery.set_budget = self.set_budget
         for guest in self.guests:
             self.control.wait(guest.name, 120)
         self.control.ask(battery.PEER, 120, use="http")
@@ -88,6 +100,22 @@ class NativeSite:
             if record["sequence"] > self._record_at:
                 self._record_at = record["sequence"]
                 self.records.append(record)
+
+    def set_budget(self, budget: dict) -> None:
+        """As cage does for a manifest that differs in its network only."""
+        self.box.egress("Update", agent=battery.ATTACKER, allow=places.ALLOW, allow_private=places.ALLOW_PRIVATE, inject=[BINDING],
+                        rules=places.RULES, budget={"bytes": 0, "connections": 0, "requests": 0} | budget)
+
+    def spent(self, budget: dict) -> list[int]:
+        """Connections that an agent gets served: at first, after it was started anew, and after a crash of egress. Takes the
+        other agents' networks away."""
+        def spend() -> int:
+            guest = self.box.attach("spender", [places.API], [], [], budget=budget)
+            words = guest.namespace.words(sys.executable, "-c", SPEND, guest.gateway)
+            return int(subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout)
+        found = [spend(), spend()]
+        self.box.crash_egress()
+        return [*found, spend()]
 
     def end(self) -> None:
         self.box.end()

@@ -30,7 +30,7 @@ from time_server import TimeServer  # noqa: E402
 MARK = b"forbidden"
 SECRET = "sk-real-8d2f6b1c9e4a"
 TIME, TIME_ADDRESS = "time.lab.test", "11.22.33.55"
-NAMES_OF_ORIGIN = {places.API, places.KEYED, f"*.{places.WILD}", places.REBIND, places.MANY, places.SHORT}
+NAMES_OF_ORIGIN = {places.API, places.KEYED, places.RULED, f"*.{places.WILD}", places.REBIND, places.MANY, places.SHORT}
 TRAPS = {places.EVIL_ADDRESS: (22, 53, 80, 123, 443, 444, 514, 853, 8080, 33434, 51820), places.PUBLIC_DNS: (53, 443, 853),
          places.LAN_HOST: (22, 80, 161, 443, 8080), "11.22.33.98": (places.LITERAL_PORT,),
          **{address: (80, 443) for kind, address in places.CLASSES.items()
@@ -49,7 +49,7 @@ NEIGHBOURS6 = ("ff02::1", "ff02::2", "ff02::16")  # the box's own kernel: router
 def names() -> dict:
     flip = itertools.count()
     turns = itertools.count()
-    found = {places.API: [places.ORIGIN], places.KEYED: [places.ORIGIN], places.NEIGHBOUR: [places.ORIGIN],
+    found = {places.API: [places.ORIGIN], places.KEYED: [places.ORIGIN], places.RULED: [places.ORIGIN], places.NEIGHBOUR: [places.ORIGIN],
              f"*.{places.WILD}": [places.ORIGIN], places.OLD: [places.OLD_ORIGIN], places.CONTROL: [places.CONTROL_ADDRESS],
              places.TCP: [places.CONTROL_ADDRESS], places.NAS: [places.NAS_ADDRESS], TIME: [TIME_ADDRESS],
              places.REBIND: lambda: [places.ORIGIN if next(flip) == 0 else places.LAN_HOST],
@@ -159,7 +159,7 @@ class Outside:
         self.folder, self.evidence = folder, Evidence()
         network.enter()
         self.authority = Authority(folder).make()
-        listed = [places.API, places.KEYED, places.NEIGHBOUR, f"*.{places.WILD}", places.REBIND, places.OLD]
+        listed = [places.API, places.KEYED, places.RULED, places.NEIGHBOUR, f"*.{places.WILD}", places.REBIND, places.OLD]
         certificate = self.authority.certificate(*listed)
         files = {"/simple/tinylab/": b'<a href="/simple/tinylab-1.0-py3-none-any.whl">tinylab-1.0-py3-none-any.whl</a>',
                  "/simple/tinylab-1.0-py3-none-any.whl": wheel(), **npm_package(), **repositories(folder)}

@@ -39,7 +39,10 @@ PUMP = """
 import os, sys, threading
 def pump(source, target):
     while True:
-        frame = os.read(source, 70000)
+        try:
+            frame = os.read(source, 70000)
+        except OSError:
+            return  # its egress is gone
         try:
             os.write(target, frame)
         except OSError:
@@ -273,17 +276,24 @@ class NativeBox:
         self.warden("Grant", secret=name, agent=agent, host=host, header="Authorization", format="Bearer {secret}")
 
     def attach(self, agent: str, allow: list[str], allow_private: list[str], inject: list[dict],
-               files: dict[str, str] | None = None) -> Guest:
+               files: dict[str, str] | None = None, rules: list[dict] | None = None, budget: dict | None = None) -> Guest:
         """files: path to text, in place of the machine's own for this guest; {ca} becomes the box's authority."""
         path = self.root / "run/egress/egress.sock"
         answer, fds = varlink(path, "io.nullbox.egress.Attach", {"agent": agent, "allow": allow, "inject": inject,
-                                                                "allow_private": allow_private})
+                                                                "allow_private": allow_private, "rules": rules or [], "budget": budget})
         if agent in self.guests:
             self.guests.pop(agent).end()
         filled = {name: text.replace("{ca}", answer["ca_pem"]).replace("{dns}", answer["dns"])
                   for name, text in (files or {}).items()}
         self.guests[agent] = Guest(agent, answer, fds[0], filled)
         return self.guests[agent]
+
+    def crash_egress(self) -> None:
+        """Nobody is told, and a new one starts. Whoever was attached is not any more."""
+        self._processes[1].kill()
+        self._processes[1].wait()
+        self._processes[1] = self._start_egress()
+        self.wait_online()
 
     def end(self) -> None:
         for guest in self.guests.values():

@@ -20,17 +20,19 @@ USES: dict[str, "Vector"] = {}
 class Vector:
     """body(guest) says how it got through, if it noticed: a guest's word is believed against us, never for us.
     record: what the denial's record holds, None where nothing is due. vm: only where there is a virtual machine.
-    harmless: afterwards another agent must be served as before."""
+    harmless: afterwards another agent must be served as before. budget: what the agent may use of the network meanwhile."""
 
-    def __init__(self, name: str, what: str, body, record: dict | None, vm: bool, harmless: bool, gone: bool):
+    def __init__(self, name: str, what: str, body, record: dict | None, vm: bool, harmless: bool, gone: bool,
+                 budget: dict | None = None):
         self.name, self.what, self.body, self.record, self.vm = name, what, body, record, vm
-        self.harmless, self.gone = harmless, gone
+        self.harmless, self.gone, self.budget = harmless, gone, budget
 
 
-def vector(name: str, what: str, record: dict | None = None, vm: bool = False, harmless: bool = False):
+def vector(name: str, what: str, record: dict | None = None, vm: bool = False, harmless: bool = False,
+           budget: dict | None = None):
     def keep(body):
         assert name not in VECTORS, name
-        VECTORS[name] = Vector(name, what, body, record, vm, harmless, False)
+        VECTORS[name] = Vector(name, what, body, record, vm, harmless, False, budget)
         return body
     return keep
 

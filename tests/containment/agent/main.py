@@ -82,10 +82,11 @@ class Agent:
         import attempts_http
         import attempts_names
         import attempts_packets
+        import attempts_rules
         import attempts_tls
         import attempts_vm
         import uses
-        self._modules = (attempts_http, attempts_names, attempts_packets, attempts_tls, attempts_vm, uses)
+        self._modules = (attempts_http, attempts_names, attempts_packets, attempts_rules, attempts_tls, attempts_vm, uses)
         import guest
         self.name = name
         self._vectors, self._uses = guest.VECTORS, guest.USES

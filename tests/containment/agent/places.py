@@ -4,6 +4,8 @@
 API, KEYED, OLD = "api.lab.test", "keyed.lab.test", "old.lab.test"
 CONTROL, TCP = "control.lab.test", "tcp.lab.test"
 CONTROL_PORT, TCP_PORT = 7000, 9000
+RULED = "ruled.lab.test"          # of it the manifest allows a few requests
+RULES = [{"host": RULED, "methods": ["GET", "HEAD"], "paths": ["/asked", "/open/*"]}]
 WILD = "wild.lab.test"            # only names below it
 NAS = "nas.lab.test"              # on the LAN, and allowed to be
 LITERAL, LITERAL_PORT = "11.22.33.99", 5432
@@ -18,7 +20,7 @@ CLASSES = {"private": "10.0.0.7", "private-172": "172.16.3.4", "private-192": "1
            "v6-nat64": "64:ff9b::a00:7", "v6-unique-local": "fd12:3456::7", "v6-link-local": "fe80::1",
            "v6-6to4": "2002:a00:7::1"}
 
-ALLOW = [API, KEYED, OLD, f"{CONTROL}:{CONTROL_PORT}", f"{TCP}:{TCP_PORT}", f"*.{WILD}", NAS, f"{LITERAL}:{LITERAL_PORT}",
+ALLOW = [API, KEYED, OLD, RULED, f"{CONTROL}:{CONTROL_PORT}", f"{TCP}:{TCP_PORT}", f"*.{WILD}", NAS, f"{LITERAL}:{LITERAL_PORT}",
          f"{API}:22", REBIND, MANY, SHORT, *(f"class-{kind}.lab.test" for kind in CLASSES)]
 ALLOW_PRIVATE = [NAS]
 

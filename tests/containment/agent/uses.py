@@ -107,6 +107,14 @@ def terminated_12(guest):
     need(get(https(places.KEYED, ssl.TLSVersion.TLSv1_2), "/x")[0] == 200, "no answer")
 
 
+@use("rules", "requests that a rule covers, on a kept connection, in TLS and in clear")
+def ruled(_):
+    for connection in (https(places.RULED), http.client.HTTPConnection(places.RULED, timeout=30)):
+        for path, method in (("/asked?of=../x", "GET"), ("/asked", "HEAD"), ("/open/%61/b%20c", "GET"), ("/open/", "GET")):
+            status, _body = get(connection, path, method)
+            need(status == 200, f"{method} {path}: {status}")
+
+
 @use("resumption", "TLS sessions that are taken up again")
 def resumption(guest):
     context = tls(ssl.TLSVersion.TLSv1_2)
