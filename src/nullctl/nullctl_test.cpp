@@ -123,8 +123,8 @@ write = ["/data/out"]
 )");
     for (std::string_view line :
          {"network   reaches api.example.org\n", "?          and     *.example.net (every name below it)\n",
-          "          of      api.example.org only GET, HEAD /v1/*\n",
-          "          at most 100 MiB an hour\n", "          at most 7 requests an hour\n",
+          "          of      api.example.org only GET, HEAD /v1/*\n", "          at most 100 MiB an hour\n",
+          "          at most 7 requests an hour\n",
           "?          nas.lan may be an address inside your own network\n",
           "secrets   DEMO_KEY goes to api.example.org in the header Authorization; the agent sees a "
           "placeholder in $DEMO_KEY\n",
