@@ -16,7 +16,6 @@ NULLD, CAGE = "io.nullbox.nulld", "io.nullbox.cage"
 NEIGHBOUR = "neighbour"
 BOOT_LIMIT_S, CASE_LIMIT_S, NEIGHBOUR_LIMIT_S, STOP_LIMIT_S = 120, 120, 120, 60
 LINGER_S = 10
-FIRST_VM_UID = 200_000
 # Where cage's own memory may be at the end of it all, and how much more than at the start.
 CAGE_GROWTH_KB = 8 << 10
 
@@ -254,18 +253,8 @@ class Hostile:
         return f"{len(CASES)} logs"
 
     def nobody_is_left(self) -> None:
-        found = set()
-        for pid in self.root.names("/proc"):
-            if not pid.isdigit():
-                continue
-            try:
-                status = self.root.read(f"/proc/{pid}/status")
-            except Refused:
-                continue  # it ended between the two looks
-            if int(re.search(r"^Uid:\s+(\d+)", status, re.M)[1]) >= FIRST_VM_UID:
-                found.add(int(pid))
         group = f"/sys/fs/cgroup/cage/{NEIGHBOUR}/cgroup.procs"
-        equal(found, {int(pid) for pid in self.root.read(group).split()}, "processes of VMs")
+        equal(self.root.vm_processes(), {int(pid) for pid in self.root.read(group).split()}, "processes of VMs")
         equal(self.root.call(f"{NULLD}.Status")["nulld"]["zombies"], 0, "zombies")
 
     def shares_hold_what_was_made(self) -> str:
