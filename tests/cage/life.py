@@ -19,7 +19,7 @@ AGENTS = {
             "grace_seconds = 60\n"),
     "ticker": ('"tick"', "", "max_memory_mb = 64", '[health_check]\nkind = "tcp"\nport = 9\ninterval_seconds = 1\nfailures = 3\n'
                "grace_seconds = 3600\n"),
-    "eater": ('"eat"', "", "max_memory_mb = 64", ""),
+    "eater": ('"eat"', 'restart = "on-failure"', "max_memory_mb = 64", ""),
     "burner": ('"burn"', "", "max_memory_mb = 64\nmax_cpu_percent = 25", ""),
     "wide": ('"burn"', "", "max_memory_mb = 72\nmax_cpu_percent = 110", ""),
 }
@@ -189,6 +189,47 @@ class Life:
         expect(spent <= 50, f"paused, its VM used {spent} ms of processor time")
         self.call("Stop", "wide")
 
+    # --- out of memory
+
+    def goes_on_beside(self, pid: int, ticks: int) -> None:
+        """The ticker, which was there before, has not noticed."""
+        status = self.status("ticker")
+        equal((status["state"], status["vm_pid"]), ("running", pid), f"the neighbour ({status['describe']})")
+        self.box.wait_until(lambda: len(self.ticks()) > ticks, 20, "more ticks of the neighbour's")
+
+    def guest_out_of_memory(self):
+        self.call("Start", "ticker")
+        self.box.wait_until(lambda: self.ticks(), START_LIMIT_S, "a tick")
+        pid = self.status("ticker")["vm_pid"]
+        self.call("Start", "eater")
+        status = self.until("eater", "is started again", lambda status: status["restarts"] >= 1 and status["uptime_ms"])
+        why = "exited by signal 9 (out of memory in the guest: max_memory_mb = 64)"
+        equal((status["reason"], status["last_end"]), ("guest_out_of_memory", why), "reason and last_end")
+        self.until("eater", "eats again", lambda status: status["restarts"] >= 2)
+        self.goes_on_beside(pid, len(self.ticks()))
+        self.call("Stop", "eater")
+        said = [line["text"] for line in self.lines("eater", "cage")]
+        for delay in (1, 2):
+            expect(f"{why}, restarts in {delay} s" in said, f"its log does not say so, with {delay} s: {said}")
+        runs = [line["text"] for line in self.lines("eater")].count("nproc 1")
+        expect(runs >= 2, f"its command ran {runs} times")
+        equal(self.status("eater")["vm_pid"], None, "stopped, its VM process")
+        return f"{runs} runs"
+
+    def host_out_of_memory(self):
+        """No guest can bring its VM process over the limit, as far as we know; so the limit comes down to the process."""
+        before = self.status("ticker")["vm_pid"]
+        self.call("Start", "burner")
+        self.box.wait_until(lambda: self.status("burner")["uptime_ms"], START_LIMIT_S, "it runs")
+        place = self.root.read(f"/proc/{self.status('burner')['vm_pid']}/cgroup").strip().split("::")[1]
+        self.root.ask("write", f"/sys/fs/cgroup{place}/memory.max", str(8 << 20))
+        status = self.until("burner", "fails", lambda status: status["state"] == "failed", 20)
+        why = "failed: its VM process passed the memory limit of its control group and was killed"
+        equal((status["reason"], status["describe"]), ("host_out_of_memory", why))
+        expect(why in [line["text"] for line in self.lines("burner", "cage")], "its log does not say so")
+        self.goes_on_beside(before, len(self.ticks()))
+        self.call("Stop", "ticker")
+
 
 def play(suite: Suite, machine: Box) -> None:
     life = Life(machine)
@@ -202,3 +243,5 @@ def play(suite: Suite, machine: Box) -> None:
     suite.check("processor time is limited", life.cpu_is_limited)
     suite.check("a VM process that is killed is said to be", life.killed_vm_is_said)
     suite.check("vCPUs and limits are the manifest's; two busy vCPUs pause", life.limits_of_the_group)
+    suite.check("out of memory in the guest is said, and it is started again", life.guest_out_of_memory)
+    suite.check("a VM process over its control group's limit is said to be", life.host_out_of_memory)

@@ -14,7 +14,6 @@ NULLD, CAGE = "io.nullbox.nulld", "io.nullbox.cage"
 HERE = Path(__file__).resolve().parent
 AGENTS = ("keyed", "plain")
 SERVICES = ("egress", "warden", "ctxgraph", "gate", "cage")
-FIRST_VM_UID = 200_000
 GO_ON_LIMIT_S = 90
 BACK_LIMIT_S = 30
 
@@ -169,16 +168,7 @@ class LabBox:
     def no_process_left_over(self) -> str:
         """Every process with a VM's uid, of the whole machine, is in a VM's group."""
         owned = set().union(*self.groups().values())
-        found = set()
-        for pid in self.root.names("/proc"):
-            if not pid.isdigit():
-                continue
-            try:
-                status = self.root.read(f"/proc/{pid}/status")
-            except Refused:
-                continue  # it ended between the two looks
-            if int(re.search(r"^Uid:\s+(\d+)", status, re.M)[1]) >= FIRST_VM_UID:
-                found.add(int(pid))
+        found = self.root.vm_processes()
         equal(found - owned, set(), "VM processes outside of any VM's group")
         equal(self.status()["nulld"]["zombies"], 0, "zombies")
         return f"{len(found)} processes of VMs"

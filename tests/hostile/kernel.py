@@ -2,12 +2,14 @@
 that it has: an agent with 64 MiB gets the ordinary kernel, one with 66 + 2 N MiB is case N.
 """
 import hashlib
+import re
 import struct
 import subprocess
 import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent / "guest"
+LINK = HERE.parent.parent.parent / "src/guest_link/frames.h"
 SOURCES = ("entry.cpp", "virtio.cpp", "link.cpp", "main.cpp", "processor_cases.cpp", "device_cases.cpp")
 FLAGS = ["-std=c++23", "-stdlib=libc++", "-O1", "-ffreestanding", "-fno-exceptions", "-fno-rtti", "-fno-stack-protector", "-fno-pic",
          "-fno-threadsafe-statics", "-mno-red-zone", "-mgeneral-regs-only", "-mcmodel=small", "-static", "-nostdlib",
@@ -26,10 +28,14 @@ def _segments(elf: bytes) -> tuple[list, list[tuple]]:
     return header, [SEGMENT.unpack_from(elf, header[5] + i * header[9]) for i in range(header[10])]
 
 
+def _link_version() -> str:
+    return re.search(r"kVersion = (\d+);", LINK.read_text())[1]
+
+
 def _compile(real_entry: int) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         target = Path(folder) / "guest"
-        command = ["clang++-19", *FLAGS, f'-DREAL_ENTRY="{real_entry:#x}"', "-T", HERE / "guest.ld",
+        command = ["clang++-19", *FLAGS, f'-DREAL_ENTRY="{real_entry:#x}"', f"-DLINK_VERSION={_link_version()}", "-T", HERE / "guest.ld",
                    *(HERE / name for name in SOURCES), "-o", target]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode != 0:

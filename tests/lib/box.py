@@ -2,6 +2,7 @@
 import itertools
 import json
 import queue
+import re
 import sys
 import threading
 import time
@@ -13,6 +14,7 @@ sys.path.insert(0, str(ROOT / "tools"))
 import qemu  # noqa: E402
 
 READY_LIMIT_S = 60
+FIRST_VM_UID = 200_000  # cage gives each VM process a uid from here on
 ANSWER_LIMIT_S = 30
 
 
@@ -91,6 +93,20 @@ class Probe:
             return ""
         except Refused as refusal:
             return str(refusal)
+
+    def vm_processes(self) -> set[int]:
+        """Every process of the whole machine that has a VM's uid, in whichever group (the root probe only)."""
+        found = set()
+        for pid in self.names("/proc"):
+            if not pid.isdigit():
+                continue
+            try:
+                status = self.read(f"/proc/{pid}/status")
+            except Refused:
+                continue  # it ended between the two looks
+            if int(re.search(r"^Uid:\s+(\d+)", status, re.M)[1]) >= FIRST_VM_UID:
+                found.add(int(pid))
+        return found
 
     def execute(self, *words: str, limit_s: float = ANSWER_LIMIT_S) -> dict:
         return self.ask("exec", *words, limit_s=limit_s)[0]

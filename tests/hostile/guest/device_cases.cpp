@@ -260,7 +260,7 @@ void link_long_frame(Link& link) {
     wait_for_the_end(link);
 }
 void link_hello_again(Link& link) {
-    unsigned char hello[10] = {3, 0};
+    unsigned char hello[10] = {kLinkVersion, 0};
     link.frame(64, hello, sizeof hello);
     wait_for_the_end(link);
 }

@@ -4,6 +4,11 @@ namespace hostile {
 
 extern "C" void* memcpy(void* target, const void* source, size_t bytes);
 
+#ifndef LINK_VERSION
+#error "LINK_VERSION: guest_link::kVersion"
+#endif
+static_assert(LINK_VERSION == kLinkVersion, "the link's frames have changed: bring this guest's up to date");
+
 bool Link::open() {
     device = find(kVsock);
     if (!device.start()) return false;
@@ -13,7 +18,7 @@ bool Link::open() {
     refill();
     send(packet(kRequest));
     if (receive(kPort, 20).operation != kResponse) return false;
-    unsigned char hello[10] = {3, 0};
+    unsigned char hello[10] = {kLinkVersion, 0};
     frame(64, hello, sizeof hello);
     if (receive(kPort, 20).operation != kData) return false; // Start: what it says is not for us
     unsigned char started[8] = {};
@@ -96,7 +101,7 @@ void Link::say(const char* text, uint64_t number) {
 }
 
 void Link::end(unsigned code) {
-    unsigned char payload[9] = {0, static_cast<unsigned char>(code)};
+    unsigned char payload[6] = {0, static_cast<unsigned char>(code)};
     frame(67, payload, sizeof payload);
     (void)receive(kPort, 5); // cage closes its end
     out8(0x64, 0xfe);

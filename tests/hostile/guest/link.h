@@ -6,6 +6,8 @@
 
 namespace hostile {
 
+constexpr unsigned char kLinkVersion = 4; // of src/guest_link/frames.h, whose frames this guest makes by hand
+
 struct __attribute__((packed)) Packet {
     uint64_t source_cid, destination_cid;
     uint32_t source_port, destination_port, length;
