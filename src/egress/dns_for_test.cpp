@@ -2,6 +2,7 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 
@@ -9,7 +10,9 @@ namespace nullbox::egress {
 
 using namespace std::string_literals;
 
-TestDns::TestDns() : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
+TestDns::TestDns()
+    : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)),
+      listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
     sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
     socklen_t size = sizeof address;
     timeval limit{.tv_sec = 0, .tv_usec = 20'000};
@@ -17,6 +20,8 @@ TestDns::TestDns() : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)) {
     ::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), size);
     ::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size);
     port_ = ntohs(address.sin_port);
+    ::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size);
+    ::listen(listener_.get(), 8);
     thread_ = std::thread([this] { serve(); });
 }
 
@@ -37,7 +42,7 @@ std::string TestDns::answer(std::string query) {
         auto label = query.substr(at + 1, static_cast<size_t>(query[at]));
         for (auto& c : label) c = static_cast<char>(std::tolower(c));
         name += (name.empty() ? "" : ".") + label;
-        if (lower_case_by_udp) query.replace(at + 1, label.size(), label);
+        if (lower_case) query.replace(at + 1, label.size(), label);
     }
     bool v6 = query[at + 2] == 28;
     auto question = query.substr(12, at + 5 - 12);
@@ -61,9 +66,27 @@ std::string TestDns::answer(std::string query) {
            records;
 }
 
+// One question; without by_tcp the connection is closed at once.
+void TestDns::serve_stream() {
+    Fd stream(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC));
+    if (!stream || !by_tcp) return;
+    std::string bytes(514, '\0');
+    auto count = ::recv(stream.get(), bytes.data(), bytes.size(), 0);
+    if (count < 19) return;
+    queries_++;
+    streams_++;
+    auto out = answer(bytes.substr(2, static_cast<size_t>(count) - 2));
+    out = std::string{static_cast<char>(out.size() >> 8), static_cast<char>(out.size())} + out;
+    ::send(stream.get(), out.data(), out.size(), MSG_NOSIGNAL);
+}
+
 void TestDns::serve() {
     char bytes[2048];
     while (!over_) {
+        pollfd ready[] = {{socket_.get(), POLLIN, 0}, {listener_.get(), POLLIN, 0}};
+        if (::poll(ready, 2, 20) <= 0) continue;
+        if (ready[1].revents) serve_stream();
+        if (!ready[0].revents) continue;
         sockaddr_in from{};
         socklen_t size = sizeof from;
         auto count =

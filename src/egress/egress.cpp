@@ -188,6 +188,7 @@ void Egress::packet_dropped(const DroppedPacket& packet) {
 std::vector<std::string> Egress::problems() const {
     auto problems = options_.problems;
     std::ranges::copy(network_.status().problems, std::back_inserter(problems));
+    if (!upstream_.problem().empty()) problems.push_back(upstream_.problem());
     if (!records_.problem().empty()) problems.push_back(records_.problem());
     if (!budgets_.problem().empty()) problems.push_back(budgets_.problem());
     return problems;

@@ -13,18 +13,20 @@ constexpr size_t kMaxCached = 512;
 constexpr uint32_t kLeastTtl_s = 5, kMostTtl_s = 300;
 constexpr size_t kMaxServers = 4;
 constexpr size_t kMaxAddresses = 16;
+constexpr size_t kMostFailing = 16;
+constexpr auto kFailingTime = std::chrono::seconds(60); // a server that failed is asked last for so long
 
 Upstream::Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers,
                    Options options)
     : context_(context), servers_(std::move(servers)), options_(std::move(options)) {}
 
-// A question that nobody off the path can answer: a random id, and a bit of chance in each letter.
-static Result<dns::UpstreamQuestion> random_question(const HostName& name, uint16_t type) {
+// A question that nobody off the path can answer: a random id, and by UDP a bit of chance in each letter.
+static Result<dns::UpstreamQuestion> random_question(const HostName& name, uint16_t type, bool by_tcp) {
     std::array<unsigned char, 2 + 32> random{};
     if (RAND_bytes(random.data(), random.size()) != 1) return error("no random numbers to be had");
     dns::UpstreamQuestion question{
         .id = static_cast<uint16_t>(random[0] << 8 | random[1]), .spelling = name.text(), .type = type};
-    for (size_t i = 0; i < question.spelling.size(); i++) {
+    for (size_t i = 0; !by_tcp && i < question.spelling.size(); i++) {
         char& c = question.spelling[i];
         if (c >= 'a' && c <= 'z' && (random[2 + i / 8 % 32] >> (i % 8) & 1))
             c = static_cast<char>(c - ('a' - 'A'));
@@ -93,39 +95,68 @@ Task<Result<std::vector<std::byte>>> Upstream::exchange_tcp(tcp::endpoint server
 
 Task<Result<dns::UpstreamAnswer>> Upstream::ask_server(IpAddress server, const HostName& name, uint16_t type,
                                                        bool by_tcp) {
-    auto question = random_question(name, type);
-    if (!question) co_return question.error();
     if (!by_tcp) {
+        auto question = random_question(name, type, false);
+        if (!question) co_return question.error();
         auto message = co_await exchange_udp({to_asio(server), options_.port}, *question);
         if (!message) co_return message.error();
         auto answer = dns::parse_answer(*message, *question);
         if (!answer || !answer->truncated) co_return answer;
     }
+    auto question = random_question(name, type, true);
+    if (!question) co_return question.error();
     auto message = co_await exchange_tcp({to_asio(server), options_.port}, *question);
     if (!message) co_return message.error();
     co_return dns::parse_answer(*message, *question);
 }
 
+std::vector<IpAddress> Upstream::servers_in_order() {
+    auto servers = servers_();
+    std::erase_if(failing_, [now = Clock::now()](const Failing& entry) { return entry.until <= now; });
+    std::ranges::stable_partition(servers, [this](const IpAddress& server) {
+        return std::ranges::find(failing_, server, &Failing::server) == failing_.end();
+    });
+    if (servers.size() > kMaxServers) servers.resize(kMaxServers);
+    return servers;
+}
+
+void Upstream::failed(const IpAddress& server) {
+    std::erase_if(failing_, [&](const Failing& entry) { return entry.server == server; });
+    if (failing_.size() == kMostFailing) failing_.erase(failing_.begin());
+    failing_.push_back({server, Clock::now() + kFailingTime});
+}
+
+void Upstream::answered(const IpAddress& server) {
+    std::erase_if(failing_, [&](const Failing& entry) { return entry.server == server; });
+    problem_.clear();
+}
+
 // Each server in turn, by UDP; then by TCP, for a network that loses our datagrams or a server that does not
 // keep the letters' case.
 Task<Result<dns::UpstreamAnswer>> Upstream::ask(const HostName& name, uint16_t type) {
-    auto servers = servers_();
+    auto servers = servers_in_order();
     if (servers.empty())
         co_return error("this box has no DNS server: none by DHCP, and no dns_servers in its configuration");
-    if (servers.size() > kMaxServers) servers.resize(kMaxServers);
     std::string said;
+    bool heard = false;
     for (bool by_tcp : {false, true})
         for (const auto& server : servers) {
             auto answer = co_await ask_server(server, name, type, by_tcp);
             if (!answer) {
                 said = cat("DNS server ", server.text(), ": ", answer.error().message);
+                failed(server);
             } else if (answer->rcode == dns::Rcode::NoError || answer->rcode == dns::Rcode::NxDomain) {
+                answered(server);
                 co_return answer;
             } else {
                 said = cat("DNS server ", server.text(), " answers with error ",
                            static_cast<unsigned>(answer->rcode));
+                failed(server);
+                heard = true;
             }
         }
+    // Not for a server's error: whoever holds a name that an agent may look up can cause it.
+    problem_ = heard ? "" : cat("no DNS server answered the last look-up; ", said);
     co_return error(cat("look up ", name.text(), ": ", said));
 }
 

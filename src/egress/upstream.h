@@ -1,6 +1,8 @@
 // Asks the box's DNS servers for the addresses of names that a manifest allows, when a connection is made.
 // What comes back is not trusted: whoever dials checks the address (address_class.h). Queries go from a
-// random port with a random id and random case (0x20); an answer that does not match all three is not seen.
+// random port with a random id and random case (0x20), and only the asked server's answer arrives; one that
+// does not match all of these is not seen. By TCP, where nobody off the path can slip an answer in, the name
+// is asked for in lower case, so that a server which does not keep the letters' case is of use.
 #pragma once
 
 #include <chrono>
@@ -28,6 +30,9 @@ public:
     // IPv4 addresses, or IPv6 ones for a name that has only these. Never empty.
     Task<Result<std::vector<IpAddress>>> lookup(HostName name);
 
+    // For people: of the last look-up that no server answered; empty once one does.
+    const std::string& problem() const { return problem_; }
+
 private:
     struct Cached {
         Result<std::vector<IpAddress>> addresses;
@@ -40,12 +45,22 @@ private:
                                                       const dns::UpstreamQuestion& question);
     Task<Result<std::vector<std::byte>>> exchange_tcp(tcp::endpoint server,
                                                       const dns::UpstreamQuestion& question);
+    // The servers to ask now: in order of preference, but those that lately failed after the others.
+    std::vector<IpAddress> servers_in_order();
+    void failed(const IpAddress& server);
+    void answered(const IpAddress& server);
     void remember(const HostName& name, const Result<std::vector<IpAddress>>& addresses, uint32_t ttl_s);
 
     asio::io_context& context_;
     std::function<std::vector<IpAddress>()> servers_;
     Options options_;
     std::map<HostName, Cached> cache_;
+    struct Failing {
+        IpAddress server;
+        Clock::time_point until;
+    };
+    std::vector<Failing> failing_; // at most kMostFailing
+    std::string problem_;
 };
 
 } // namespace nullbox::egress

@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+
 #include "egress/dns_for_test.h"
 
 namespace nullbox::egress {
@@ -53,10 +57,14 @@ TEST_F(UpstreamTest, SaysWhatIsWrong) {
 // Control: the spelling. A server that lowers it is asked by TCP, where nobody can slip an answer in.
 TEST_F(UpstreamTest, AnAnswerInAnotherSpellingIsNotTakenByUdp) {
     dns_.set("api.example.org", {"8.8.4.4"});
-    dns_.lower_case_by_udp = true;
+    dns_.lower_case = true;
+    EXPECT_FALSE(lookup("api.example.org")) << "this server speaks no TCP yet";
+    EXPECT_EQ(dns_.queries(), 1);
+    dns_.by_tcp = true;
     auto found = lookup("api.example.org");
-    EXPECT_FALSE(found) << "this test's server speaks no TCP";
-    EXPECT_GE(dns_.queries(), 1);
+    ASSERT_TRUE(found) << found.error().message;
+    EXPECT_EQ(found->front().text(), "8.8.4.4");
+    EXPECT_EQ(dns_.streams(), 1);
 }
 
 TEST_F(UpstreamTest, AForgedAnswerBeforeTheRightOneIsNotSeen) {
@@ -72,6 +80,49 @@ TEST_F(UpstreamTest, TheNextServerIsAskedWhenOneFails) {
     dns_.fail_first = true;
     EXPECT_TRUE(lookup("api.example.org", 2));
     EXPECT_EQ(dns_.queries(), 2);
+}
+
+// A server that takes questions and says nothing is in nobody's way for long.
+TEST_F(UpstreamTest, AServerThatFailedIsAskedLast) {
+    sockaddr_in address{
+        .sin_family = AF_INET, .sin_port = htons(dns_.port()), .sin_addr = {htonl(INADDR_LOOPBACK + 1)}};
+    Fd silent(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    ASSERT_EQ(::bind(silent.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+    auto questions_to_silent = [&] {
+        int count = 0;
+        for (char bytes[512]; ::recv(silent.get(), bytes, sizeof bytes, 0) > 0;) count++;
+        return count;
+    };
+    for (auto name : {"a.example.org", "b.example.org"}) dns_.set(name, {"8.8.4.4"});
+    std::vector servers{*IpAddress::parse("127.0.0.2"), *IpAddress::parse("127.0.0.1")};
+    asio::io_context context;
+    Upstream upstream(context, [&] { return servers; },
+                      {.port = dns_.port(), .timeout = std::chrono::milliseconds(200), .hosts = {}});
+    auto ask = [&](std::string_view name) {
+        bool found = false;
+        auto task = [&]() -> Task<void> {
+            found = (co_await upstream.lookup(*HostName::parse(name))).has_value();
+        };
+        asio::co_spawn(context, task(), asio::detached);
+        context.restart();
+        context.run();
+        return found;
+    };
+    EXPECT_TRUE(ask("a.example.org"));
+    EXPECT_EQ(questions_to_silent(), 1);
+    EXPECT_TRUE(ask("b.example.org"));
+    EXPECT_EQ(questions_to_silent(), 0) << "the other one answers, so it comes first";
+    EXPECT_EQ(upstream.problem(), "");
+    servers.pop_back();
+    EXPECT_FALSE(ask("c.example.org"));
+    EXPECT_EQ(questions_to_silent(), 1) << "failing, but the only one";
+    EXPECT_TRUE(upstream.problem().contains("no DNS server answered")) << upstream.problem();
+    servers = {*IpAddress::parse("127.0.0.1")};
+    EXPECT_FALSE(ask("c.example.org")) << "there is no such name";
+    EXPECT_EQ(upstream.problem(), "") << "but the server says so";
+    dns_.fail_first = true; // and its TCP is closed
+    EXPECT_FALSE(ask("d.example.org"));
+    EXPECT_EQ(upstream.problem(), "") << "an error is an answer: a name's owner can cause it";
 }
 
 } // namespace nullbox::egress

@@ -142,16 +142,22 @@ protected:
         auto warden = service(*loop, "warden", warden_methods());
         auto egress = service(
             *loop, "egress",
-            {{.name = "Denials", .handle = [](Call call) {
-                  call.reply({{"records", json::array{json::object{{"time_ms", 0},
-                                                                   {"agent", "researcher"},
-                                                                   {"kind", "lookup"},
-                                                                   {"verdict", "denied"},
-                                                                   {"name", "evil.example"},
-                                                                   {"port", 443},
-                                                                   {"reason", "not on its list"},
-                                                                   {"add", "allow = [\"evil.example\"]"},
-                                                                   {"count", 3}}}}});
+            {{.name = "Denials",
+              .handle =
+                  [](Call call) {
+                      call.reply({{"records", json::array{json::object{{"time_ms", 0},
+                                                                       {"agent", "researcher"},
+                                                                       {"kind", "lookup"},
+                                                                       {"verdict", "denied"},
+                                                                       {"name", "evil.example"},
+                                                                       {"port", 443},
+                                                                       {"reason", "not on its list"},
+                                                                       {"add", "allow = [\"evil.example\"]"},
+                                                                       {"count", 3}}}}});
+                  }},
+             {.name = "Status", .handle = [](Call call) {
+                  call.reply({{"uplink", json::object{{"name", "eth0"}, {"state", "no cable"}}},
+                              {"problems", json::array{"no DNS server answers"}}});
               }}});
         auto ctxgraph = service(*loop, "ctxgraph", ctxgraph_methods());
         serving_ = true;

@@ -17,8 +17,9 @@ TEST_F(AgainstGate, TablesAndJson) {
     EXPECT_EQ(status.status, 0) << status.err;
     for (std::string_view part :
          {"box1: NullBox 0.1.0, Linux 6.12, up 1 min 5 s\n", "addresses: 192.0.2.7/24\n",
-          "nothing is kept over a reboot\n", "problem: a problem\n",
-          "cage     running  2.0 MB  2         agents: none\n", "vault: locked\n", "researcher  running"})
+          "nothing is kept over a reboot\n", "problem: a problem\n", "network: eth0, no cable\n",
+          "network problem: no DNS server answers\n", "cage     running  2.0 MB  2         agents: none\n",
+          "vault: locked\n", "researcher  running"})
         EXPECT_TRUE(status.out.contains(part)) << part << " is not in\n" << status.out;
     auto logs = nullctl({"agent", "logs", "researcher"});
     EXPECT_TRUE(logs.out.contains(" stdout first\n")) << logs.out;

@@ -90,14 +90,24 @@ static void show_services(Terminal& terminal, const json::array& services) {
     terminal.table({"SERVICE", "STATE", "MEMORY", "RESTARTS", "SAYS"}, rows);
 }
 
+// Why agents reach nothing, if so.
+static void show_network(Terminal& terminal, const json::object& network) {
+    auto card = text_at(object_at(network, "uplink"), "name"),
+         state = text_at(object_at(network, "uplink"), "state");
+    terminal.line(cat("network: ", card.empty() ? "" : card + ", ", state));
+    for (const auto& problem : list_at(network, "problems"))
+        terminal.line(cat("network problem: ", text_of(problem)), Tone::Danger);
+}
+
 Result<> status(Tool& tool) {
     auto* box = TRY(tool.box());
     if (tool.json) {
         TRY(tool.ask("nulld", "Status"));
         return {};
     }
-    auto answers = box->call_all({{"nulld", "Status"}, {"warden", "State"}, {"cage", "List"}});
-    const auto &vault = answers[1], &agents = answers[2];
+    auto answers =
+        box->call_all({{"nulld", "Status"}, {"warden", "State"}, {"cage", "List"}, {"egress", "Status"}});
+    const auto &vault = answers[1], &agents = answers[2], &network = answers[3];
     auto& terminal = tool.terminal;
     if (!answers[0].has_value()) return answers[0].error();
     const auto& machine = answers[0]->parameters;
@@ -118,6 +128,7 @@ Result<> status(Tool& tool) {
                           size_text(number_at(data, "total_bytes")), " free"));
     for (const auto& problem : list_at(machine, "problems"))
         terminal.line(cat("problem: ", text_of(problem)), Tone::Danger);
+    if (network.has_value()) show_network(terminal, network->parameters);
     show_services(terminal, list_at(machine, "services"));
     // The services' own; what cannot be asked is above already, as a service that does not run.
     if (vault.has_value()) {
