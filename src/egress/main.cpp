@@ -70,6 +70,9 @@ Configured configure(const std::string& path) {
     if (!machine.dhcp && !out.network.address)
         out.problems.push_back(
             "network.address is no IPv4 address with its network's length, such as 192.0.2.7/24");
+    if (machine.gateway && !out.network.gateway)
+        out.problems.push_back(
+            cat("network.gateway ", *machine.gateway, " is no IPv4 address: it is not used"));
     for (const auto& server : machine.dns_servers)
         if (auto address = IpAddress::parse(server)) out.network.dns_servers.push_back(*address);
     for (const auto& [name, address] : machine.hosts)

@@ -122,8 +122,13 @@ static void output(Batch& batch, const RuleOptions& options) {
                  .protocol(protocol)
                  .socket_uid(options.egress_uid)
                  .accept());
-    rule(Rule("to_uplink", "IPv6 routers and neighbours")
-             .icmpv6_types(ND_ROUTER_SOLICIT, ND_NEIGHBOR_ADVERT)
+    // We look for routers; a router we never are.
+    rule(Rule("to_uplink", "IPv6 routers")
+             .icmpv6_types(ND_ROUTER_SOLICIT, ND_ROUTER_SOLICIT)
+             .hop_limit(255)
+             .accept());
+    rule(Rule("to_uplink", "IPv6 neighbours")
+             .icmpv6_types(ND_NEIGHBOR_SOLICIT, ND_NEIGHBOR_ADVERT)
              .hop_limit(255)
              .accept());
     rule(Rule("to_uplink", "IPv6 groups we listen to")
