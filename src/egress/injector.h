@@ -4,6 +4,7 @@
 #pragma once
 
 #include <expected>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -28,14 +29,17 @@ struct InjectionRefusal {
 
 class Injector {
 public:
-    Injector(Loop& loop, std::string warden_socket) : loop_(loop), socket_(std::move(warden_socket)) {}
+    Injector(Loop& loop, std::string warden_socket);
     using Answer = std::expected<std::vector<Injected>, InjectionRefusal>;
     // bindings: of this host, not empty; they must outlive the task.
     Task<Answer> ask(std::string agent, HostName host, std::vector<const Binding*> bindings);
 
 private:
+    struct Turns;
+    class Turn;
     Loop& loop_;
     std::string socket_;
+    std::shared_ptr<Turns> turns_;
 };
 
 } // namespace nullbox::egress

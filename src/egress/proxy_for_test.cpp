@@ -244,6 +244,7 @@ TestWarden::TestWarden(const std::string& socket_path) : impl_(std::make_unique<
     namespace json = boost::json;
     auto answer = [this](varlink::Call call) {
         asked_++;
+        std::this_thread::sleep_for(std::chrono::milliseconds(takes_ms));
         std::lock_guard lock(impl_->mutex);
         impl_->agent = std::string(call.parameters().at("agent").get_string());
         if (!impl_->error.empty())

@@ -89,7 +89,8 @@ public:
     void grant(std::string host, std::vector<Item> items);
     void fail(std::string error); // "Locked"; empty: no more
     int asked() const { return asked_; }
-    std::string agent(); // that was named last
+    std::string agent();           // that was named last
+    std::atomic<int> takes_ms = 0; // for each answer
 
 private:
     struct Impl;

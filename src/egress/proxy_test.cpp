@@ -694,6 +694,19 @@ TEST_F(ProxyTest, ConnectionsOfOneAgentAreLimited) {
     EXPECT_TRUE(TestClient(port_).exchange(kGet).starts_with("HTTP/1.1 200"));
 }
 
+// Control: Injector::Turn. More than warden takes of one peer at a time.
+TEST_F(ProxyTest, ManyWhoNeedSecretsAtOnceWaitForTheirTurn) {
+    policy_with_secret();
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    start();
+    warden_->takes_ms = 3;
+    std::vector<std::unique_ptr<TestClient>> clients;
+    for (int i = 0; i < 60; i++) clients.push_back(terminated());
+    for (auto& client : clients) client->send(kGet);
+    for (auto& client : clients) EXPECT_TRUE(client->receive_until("\r\n\r\n").starts_with("HTTP/1.1 200"));
+    EXPECT_EQ(warden_->asked(), 60);
+}
+
 // Control: Deadline and sweep().
 TEST_F(ProxyTest, AClientThatSaysNothingIsClosed) {
     times_.hello = times_.keep_alive = 200ms;
