@@ -184,6 +184,18 @@ def connections(guest):
         stream.close()
 
 
+def drip(held, text: bytes) -> None:
+    """The text on each of the connections, a byte at a time, then their end. One that is closed already stays so."""
+    for byte in text:
+        for stream in held:
+            try:
+                stream.send(bytes([byte]))
+            except OSError:
+                pass
+    for stream in held:
+        stream.close()
+
+
 @vector("slow-loris", "requests that come a byte at a time", harmless=True)
 def slow_loris(guest):
     held = []
@@ -192,27 +204,13 @@ def slow_loris(guest):
             held.append(guest.connect(guest.api_address(), 80, 0.5))
         except OSError:
             break
-    for byte in b"GET /slow HTTP/1.1\r\n":
-        for stream in held:
-            try:
-                stream.send(bytes([byte]))
-            except OSError:
-                pass
-    for stream in held:
-        stream.close()
+    drip(held, b"GET /slow HTTP/1.1\r\n")
 
 
 @vector("slow-hello", "TLS hellos that come a byte at a time", harmless=True)
 def slow_hello(guest):
     held = [guest.connect(guest.api_address(), 443, 1) for _ in range(30)]
-    for byte in hello([places.API.encode()])[:40]:
-        for stream in held:
-            try:
-                stream.send(bytes([byte]))
-            except OSError:
-                pass
-    for stream in held:
-        stream.close()
+    drip(held, hello([places.API.encode()])[:40])
 
 
 @vector("flood-dns", "5,000 questions at once", harmless=True)
