@@ -80,7 +80,12 @@ Result<std::vector<LinkAddress>> Links::addresses() {
         auto bytes = attributes.find(IFA_LOCAL);
         if (!bytes) bytes = attributes.find(IFA_ADDRESS);
         auto address = bytes ? IpAddress::from_bytes(*bytes) : std::nullopt;
-        if (address) addresses.push_back({header->ifa_index, *address, header->ifa_prefixlen});
+        if (address)
+            addresses.push_back({.link = header->ifa_index,
+                                 .address = *address,
+                                 .prefix = header->ifa_prefixlen,
+                                 .tentative = (header->ifa_flags & IFA_F_TENTATIVE) != 0,
+                                 .duplicate = (header->ifa_flags & IFA_F_DADFAILED) != 0});
     }
     return addresses;
 }

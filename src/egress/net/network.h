@@ -7,8 +7,8 @@
 // drop. The box's own address does not depend on agents: without rules it still comes up, so that an operator
 // can reach the reason.
 //
-// Needs CAP_NET_ADMIN, CAP_NET_RAW (DHCP before there is an address), CAP_NET_BIND_SERVICE (DHCP, DNS),
-// /dev/net/tun read-write, /proc/sys/net readable.
+// Needs CAP_NET_ADMIN, CAP_NET_RAW (DHCP before there is an address, router advertisements),
+// CAP_NET_BIND_SERVICE (DHCP, DNS), /dev/net/tun read-write, /proc/sys/net readable.
 #pragma once
 
 #include <functional>
@@ -26,7 +26,10 @@ struct NetworkConfig {
     // With dhcp = false.
     std::optional<Prefix4> address;
     std::optional<Ip4> gateway;
-    std::vector<IpAddress> dns_servers; // if any, instead of what DHCP says
+    bool router_advertisements = true; // unless there is an address6
+    std::optional<Prefix6> address6;
+    std::optional<Ip6> gateway6;
+    std::vector<IpAddress> dns_servers; // if any, instead of what DHCP and router advertisements say
     std::string hostname;               // told to the DHCP server; may be empty
     uint16_t gate_port = 8443;          // TCP, open on the uplink
     uint16_t proxy_port = 15001;        // where open_proxy_listener() listens, on 127.0.0.1
@@ -45,15 +48,19 @@ struct NetworkStatus {
         bool operator==(const Uplink&) const = default;
     };
     Uplink uplink;
-    std::vector<IpAddress> addresses;     // of the uplink, both families, link-local ones included
+    unsigned uplink_index = 0;            // the link that link-local servers are on; 0: none
+    std::vector<IpAddress> addresses;     // of the uplink, both families, link-local ones included; in use
     std::vector<IpAddress> own_addresses; // of every link, loopback too: what the proxy must not dial
     std::optional<Ip4> gateway;
-    std::vector<IpAddress> dns_servers;  // configured, else by DHCP
+    std::optional<Ip6> gateway6;
+    std::vector<IpAddress> dns_servers;  // configured, else by DHCP and router advertisements
     std::vector<IpAddress> time_servers; // by DHCP
     bool rules_loaded = false;
     std::vector<std::string> problems; // each says what, why, what to do
     bool operator==(const NetworkStatus&) const = default;
-    bool online() const { return gateway.has_value() && !addresses.empty(); }
+    bool online4() const;
+    bool online6() const; // with an address that is more than link-local
+    bool online() const { return online4() || online6(); }
 };
 
 // A packet from an agent that the rules dropped. At most ten a second and agent are told, all are counted.

@@ -111,7 +111,9 @@ constexpr std::string_view kRules = R"(table inet nullbox {
 		meta nfproto ipv4 udp sport 67 udp dport 68 accept comment "DHCP answers"
 		icmp type echo-request limit rate 10/second burst 10 packets accept comment "ping"
 		icmpv6 type echo-request limit rate 10/second burst 10 packets accept comment "IPv6 ping"
-		icmpv6 type 134-136 ip6 hoplimit 255 accept comment "IPv6 routers and neighbours"
+		icmpv6 type nd-router-advert ip6 hoplimit 255 ip6 saddr fe80::/10 accept comment "IPv6 routers"
+		icmpv6 type 135-136 ip6 hoplimit 255 accept comment "IPv6 neighbours"
+		icmpv6 type mld-listener-query ip6 hoplimit 1 ip6 saddr fe80::/10 limit rate 10/second burst 10 packets accept comment "who listens to which IPv6 group"
 		counter drop comment "all else"
 	}
 

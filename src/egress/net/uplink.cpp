@@ -43,6 +43,7 @@ void Uplink::look(const std::vector<Link>& links) {
         cable_in();
     else if (dhcp_)
         dhcp_->stop();
+    six_.cable(card->carrier);
     handlers_.changed();
 }
 
@@ -56,6 +57,7 @@ void Uplink::use_card(const Link& card) {
     log_info(cat("network card ", card_.name, ", ", card_.mac.text()));
     note(links_.set_up_card(card_.index), cat("network card ", card_.name));
     handlers_.card(old_name, card_.name);
+    six_.use_card(card_);
     if (config_.dhcp) {
         DhcpLink::Handlers handlers{.use = [this](const DhcpLease& lease) { use_lease(lease); },
                                     .give_up = [this] { give_up_address(); },
@@ -73,6 +75,7 @@ void Uplink::leave_card() {
     dhcp_.reset();
     address_.reset(); // it went with the card
     card_ = {};
+    six_.use_card(card_);
     handlers_.card(old_name, "");
     handlers_.changed();
 }
@@ -132,13 +135,21 @@ std::optional<Ip4> Uplink::gateway() const {
 
 static std::vector<IpAddress> as_addresses(const std::vector<Ip4>& list) {
     std::vector<IpAddress> out;
-    std::ranges::transform(list, std::back_inserter(out), IpAddress::of);
+    for (auto address : list) out.push_back(IpAddress::of(address));
     return out;
 }
 
+// Of both families in turn: only the first few are asked, and one family may not work.
 std::vector<IpAddress> Uplink::dns_servers() const {
     if (!config_.dns_servers.empty()) return config_.dns_servers;
-    return dhcp_ && dhcp_->lease() ? as_addresses(dhcp_->lease()->dns_servers) : std::vector<IpAddress>();
+    std::vector<IpAddress> four, out;
+    if (dhcp_ && dhcp_->lease()) four = as_addresses(dhcp_->lease()->dns_servers);
+    auto six = six_.dns_servers();
+    for (size_t i = 0; i < std::max(four.size(), six.size()); i++) {
+        if (i < four.size()) out.push_back(four[i]);
+        if (i < six.size()) out.push_back(six[i]);
+    }
+    return out;
 }
 
 std::vector<IpAddress> Uplink::time_servers() const {
@@ -155,6 +166,10 @@ NetworkStatus::Uplink Uplink::status() const {
         out.state = address_ ? "static address" : "no address is configured";
     else
         out.state = dhcp_state_text(dhcp_->state());
+    if (card_.carrier && !six_.state_text().empty()) {
+        bool only = !address_ && !dhcp_; // IPv4 is switched off
+        out.state = only ? six_.state_text() : cat(out.state, ", ", six_.state_text());
+    }
     return out;
 }
 

@@ -9,6 +9,7 @@
 #include "egress/net/dhcp_link.h"
 #include "egress/net/links.h"
 #include "egress/net/network.h"
+#include "egress/net/uplink6.h"
 
 namespace nullbox::egress {
 
@@ -20,18 +21,22 @@ public:
         std::function<void()> changed;
     };
     Uplink(Loop& loop, Links& links, const NetworkConfig& config, Handlers handlers)
-        : loop_(loop), links_(links), config_(config), handlers_(std::move(handlers)) {}
+        : loop_(loop), links_(links), config_(config), handlers_(std::move(handlers)),
+          six_(loop, links, config, handlers_.changed) {}
 
-    // Call it whenever links have changed.
+    // Call them whenever links have changed.
     void look(const std::vector<Link>& links);
+    void look(const std::vector<LinkAddress>& addresses) { six_.look(addresses); }
 
     NetworkStatus::Uplink status() const;
     unsigned index() const { return card_.index; } // 0: no card
     const std::string& name() const { return card_.name; }
     std::optional<Ip4> gateway() const;
+    std::optional<Ip6> gateway6() const { return six_.gateway(); }
     std::vector<IpAddress> dns_servers() const;
     std::vector<IpAddress> time_servers() const;
     const std::string& problem() const { return problem_.empty() && dhcp_ ? dhcp_->problem() : problem_; }
+    const std::string& problem6() const { return six_.problem(); }
 
 private:
     void use_card(const Link& card);
@@ -50,6 +55,7 @@ private:
     std::optional<Prefix4> address_; // that we have set
     std::string problem_;
     std::unique_ptr<DhcpLink> dhcp_;
+    Uplink6 six_;
 };
 
 } // namespace nullbox::egress
