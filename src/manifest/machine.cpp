@@ -106,6 +106,7 @@ static void read_family(Section& section, const Family& family, bool& is_automat
 }
 
 static void read_network(Section& section, MachineConfig& config) {
+    section.number("vlan", {.least = 0, .most = 4094}, config.vlan);
     read_family(section, kIpv4, config.dhcp, config.address, config.gateway);
     read_family(section, kIpv6, config.router_advertisements, config.address6, config.gateway6);
 }
@@ -227,7 +228,8 @@ static void read_machine(Report& report, const Value& root, std::string_view pat
         section.number("port", {.least = 1, .most = 65'535}, config.gate_port);
         section.finish();
     }
-    static constexpr std::array<Section::Home, 9> kHomes = {{
+    static constexpr std::array<Section::Home, 10> kHomes = {{
+        {"vlan", "[network]"},
         {"address", "[network]"},
         {"gateway", "[network]"},
         {"dhcp", "[network]"},
@@ -276,10 +278,11 @@ struct Option {
     std::string_view key;
     Value::Kind kind;
 };
-static constexpr std::array<Option, 12> kOptions = {{
+static constexpr std::array<Option, 13> kOptions = {{
     {"hostname", Value::Kind::Text},
     {"time_servers", Value::Kind::List},
     {"dns_servers", Value::Kind::List},
+    {"network.vlan", Value::Kind::Integer},
     {"network.address", Value::Kind::Text},
     {"network.gateway", Value::Kind::Text},
     {"network.dhcp", Value::Kind::Boolean},
@@ -403,6 +406,7 @@ std::string to_toml(const MachineConfig& config) {
     if (!config.certificate_authorities.empty())
         out += cat("certificate_authorities = ", in_quotes(config.certificate_authorities), "\n");
     out += "\n[network]\n";
+    if (config.vlan) out += cat("vlan = ", config.vlan, "\n");
     if (config.address)
         out += cat("address = ", in_quotes(*config.address), "\n");
     else

@@ -26,6 +26,7 @@ struct MachineConfig {
     std::optional<std::string> hostname; // RFC 1123 label or name
     std::vector<std::string> time_servers;
     std::vector<std::string> dns_servers; // addresses; checked as IPv4 or IPv6 literals
+    uint16_t vlan = 0;                    // [network] vlan = 5, 0..4094; 0: none
     // [network] address = "192.0.2.7/24", gateway = "192.0.2.1", or dhcp = true (default)
     bool dhcp = true;
     std::optional<std::string> address, gateway;

@@ -85,6 +85,8 @@ TEST(Machine, EachFamilyIsConfiguredForItself) {
     EXPECT_EQ(config.address6, std::nullopt);
     EXPECT_EQ(config.gateway6, std::nullopt);
     EXPECT_FALSE(applied({}, "nullbox.network.router_advertisements=false").router_advertisements);
+    EXPECT_EQ(applied({"[network]\nvlan = 4094\n"}).vlan, 4094);
+    EXPECT_EQ(applied({"network.vlan = 5\n"}, "nullbox.network.vlan=0").vlan, 0) << "taken back";
 }
 
 TEST(Machine, AWrongKeyKeepsItsEarlierValueAndTheRestCounts) {
@@ -110,6 +112,7 @@ TEST(Machine, AWrongKeyKeepsItsEarlierValueAndTheRestCounts) {
         {"network.gateway", "gateway = \"192.0.2\"", "must be an IPv4 or IPv6 address"},
         {"network.gateway", "gateway = \"2001:db8::1\"", "an IPv6 one belongs in address6 and gateway6"},
         {"network.address", "address = \"2001:db8::7/64\"", "must be an IPv4 address with the length"},
+        {"network.gateway", "vlan = 4095", "must be a whole number from 0 to 4094", "network.vlan"},
         {"network.gateway", "gateway6 = \"192.0.2.1\"", "must be an IPv6 address", "network.gateway6"},
         {"network.gateway", "gateway6 = \"fe80::1\"", "needs an address beside it", "network.gateway6"},
         {"network.gateway", "address6 = \"fe80::1\"", "an IPv6 address with the length of its network",
@@ -275,6 +278,7 @@ TEST(Machine, WhatIsWrittenReadsBackTheSame) {
         EXPECT_EQ(again.dhcp, config.dhcp);
         EXPECT_EQ(again.address, config.address);
         EXPECT_EQ(again.gateway, config.gateway);
+        EXPECT_EQ(again.vlan, config.vlan);
         EXPECT_EQ(again.router_advertisements, config.router_advertisements);
         EXPECT_EQ(again.address6, config.address6);
         EXPECT_EQ(again.gateway6, config.gateway6);
@@ -286,7 +290,7 @@ TEST(Machine, WhatIsWrittenReadsBackTheSame) {
     };
     check({});
     check(applied({"network.dhcp = false\n"}));
-    check(applied({"network.router_advertisements = false\n"}));
+    check(applied({"network.router_advertisements = false\nnetwork.vlan = 7\n"}));
     check(applied({"network.address6 = \"2001:db8::7/64\"\nnetwork.gateway6 = \"fe80::1\"\n"}));
     check(applied({kWhole.text()}));
     check(applied({kWhole.text(), kDoor.text()}));

@@ -11,11 +11,13 @@ namespace nullbox::egress {
 struct Link {
     unsigned index = 0;
     std::string name;
-    std::string kind; // "tun", "veth", "": a real device
+    std::string kind;               // "tun", "vlan", "veth", "": a real device
+    unsigned below = 0;             // the link that a VLAN's packets go through, else 0
+    std::optional<uint16_t> vlan{}; // the id of a VLAN (IEEE 802.1Q)
     Mac mac;
     uint32_t mtu = 0;
     bool ethernet = false, loopback = false, up = false, carrier = false;
-    bool is_card() const { return ethernet && !loopback && kind != "tun" && !slot_of_tap(name); }
+    bool is_card() const { return ethernet && !loopback && kind != "tun" && !vlan && !slot_of_tap(name); }
 };
 
 struct LinkAddress {
@@ -46,6 +48,10 @@ public:
     Result<> set_up_tap(unsigned link, const TapLink& tap);
     // The card: ARP only for the address it has.
     Result<> set_up_card(unsigned link);
+    // A link whose packets leave through another one with this tag. EOPNOTSUPP: the kernel knows no VLANs.
+    Result<> add_vlan(unsigned below, uint16_t id, std::string_view name);
+    // What only carries VLANs: no address, not even a link-local one, of either family.
+    Result<> strip(unsigned link);
 
     // valid_s: seconds until the kernel itself takes it away, 0: for ever.
     Result<> set_address(unsigned link, Prefix4 address, uint32_t valid_s = 0);
@@ -79,6 +85,7 @@ public:
 
 private:
     explicit Links(NetlinkSocket socket) : socket_(std::move(socket)) {}
+    Result<> make_no_ipv6_address(unsigned link);
     Result<> add_or_keep(const NetlinkMessage& message);
     Result<> remove_or_lack(const NetlinkMessage& message);
     NetlinkSocket socket_;

@@ -32,6 +32,7 @@ public:
     Result<AttachedTap> attach(unsigned slot, const std::vector<Endpoint4>& literals);
     Result<> set_literals(unsigned slot, const std::vector<Endpoint4>& literals);
     Result<> detach(unsigned slot);
+    void release() { uplink_.release(); }
     Result<TapCounters> counters(unsigned slot);
     const NetworkStatus& status() const { return status_; }
 
@@ -331,6 +332,7 @@ Result<AttachedTap> Network::attach(unsigned slot, const std::vector<Endpoint4>&
 Result<> Network::set_literals(unsigned slot, const std::vector<Endpoint4>& literals) {
     return impl_->set_literals(slot, literals);
 }
+void Network::release() { impl_->release(); }
 Result<> Network::detach(unsigned slot) { return impl_->detach(slot); }
 Result<TapCounters> Network::counters(unsigned slot) const { return impl_->counters(slot); }
 

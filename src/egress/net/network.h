@@ -11,6 +11,7 @@
 // CAP_NET_BIND_SERVICE (DHCP, DNS), /dev/net/tun read-write, /proc/sys/net readable.
 #pragma once
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <string>
@@ -22,6 +23,7 @@
 namespace nullbox::egress {
 
 struct NetworkConfig {
+    uint16_t vlan = 0; // 1..4094: the uplink is this VLAN of the card (IEEE 802.1Q); 0: the card itself
     bool dhcp = true;
     // With dhcp = false.
     std::optional<Prefix4> address;
@@ -36,12 +38,13 @@ struct NetworkConfig {
     uint32_t egress_uid = 101;          // whose sockets may open connections to the outside
     std::string tun_path = "/dev/net/tun";
     std::string proc_path = "/proc";
-    bool manage_uplink = true; // false: leaves links that are no taps of ours alone (tests)
+    std::chrono::seconds dhcp_patience{15}; // then it is said that no server answers
+    bool manage_uplink = true;              // false: leaves links that are no taps of ours alone (tests)
 };
 
 struct NetworkStatus {
     struct Uplink {
-        std::string name; // empty: no network card yet
+        std::string name; // empty: no network card yet; with a VLAN its link's: "vlan5"
         Mac mac;
         bool carrier = false;
         std::string state; // in words: "waiting for a network card", "asking for an address (DHCP)"
@@ -104,6 +107,9 @@ public:
     Result<AttachedTap> attach(unsigned slot, const std::vector<Endpoint4>& literals = {});
     // In place of those that attach() was given, in one step.
     Result<> set_literals(unsigned slot, const std::vector<Endpoint4>& literals);
+    // For an orderly end of the box: gives the DHCP lease back (RFC 2131 section 4.4.6). Nothing comes after
+    // it.
+    void release();
     // A slot that is not attached is fine.
     Result<> detach(unsigned slot);
     Result<TapCounters> counters(unsigned slot) const;

@@ -27,10 +27,18 @@ void Uplink::note(const Result<>& result, std::string_view what) {
 
 void Uplink::look(const std::vector<Link>& links) {
     for (const auto& link : links) {
+        // From before the configuration changed.
+        if (link.vlan && !config_.vlan) note(links_.remove(link.index), cat("old VLAN ", link.name));
         // A cable shows only on a link that is up.
         if (link.is_card() && !link.up) note(links_.set_up(link.index), cat("network card ", link.name));
     }
-    const Link* card = choose(links, card_.index);
+    const Link* card = choose(links, config_.vlan ? below_.index : card_.index);
+    std::optional<Link> vlan;
+    if (config_.vlan) {
+        below_ = card ? *card : Link{};
+        if (card) vlan = vlan_on(*card, links);
+        card = vlan ? &*vlan : nullptr;
+    }
     if (!card) {
         leave_card();
         return;
@@ -45,6 +53,33 @@ void Uplink::look(const std::vector<Link>& links) {
         dhcp_->stop();
     six_.cable(card->carrier);
     handlers_.changed();
+}
+
+// The VLAN's link, once it is there; made if it is not, of which events tell. What is left of another one,
+// from before a restart, goes.
+std::optional<Link> Uplink::vlan_on(const Link& card, const std::vector<Link>& links) {
+    auto carry_out = [&]() -> Result<std::optional<Link>> {
+        std::optional<Link> found;
+        for (const auto& link : links) {
+            if (!link.vlan) continue;
+            if (link.below == card.index && link.vlan == config_.vlan && !found)
+                found = link;
+            else
+                TRY(links_.remove(link.index));
+        }
+        // Once: the kernel tells of each change, and then we come here again.
+        if (std::exchange(stripped_, card.index) != card.index) TRY(links_.strip(card.index));
+        if (!found) {
+            TRY(links_.add_vlan(card.index, config_.vlan, cat("vlan", config_.vlan)));
+            return found;
+        }
+        if (!found->up) TRY(links_.set_up(found->index));
+        return found;
+    };
+    auto found = carry_out();
+    vlan_problem_ = found ? "" : cat("VLAN ", config_.vlan, " on ", card.name, ": ", found.error().message);
+    if (!found) log_warning(vlan_problem_);
+    return found ? *found : std::nullopt;
 }
 
 void Uplink::use_card(const Link& card) {
@@ -63,7 +98,8 @@ void Uplink::use_card(const Link& card) {
                                     .give_up = [this] { give_up_address(); },
                                     .changed = handlers_.changed};
         dhcp_ = std::make_unique<DhcpLink>(loop_, DhcpLink::Card{card_.index, card_.name, card_.mac},
-                                           config_.hostname, std::move(handlers));
+                                           DhcpLink::Options{config_.hostname, config_.dhcp_patience},
+                                           std::move(handlers));
     }
     handlers_.changed();
 }
@@ -125,7 +161,18 @@ void Uplink::give_up_address() {
     address_.reset();
 }
 
+// The address stays on the card: a start within seconds takes it up again, and the kernel ends it in its
+// time.
+void Uplink::release() {
+    if (dhcp_) dhcp_->release();
+}
+
 // --- what it looks like
+
+std::string Uplink::problem() const {
+    if (!vlan_problem_.empty()) return vlan_problem_;
+    return problem_.empty() && dhcp_ ? dhcp_->problem() : problem_;
+}
 
 std::optional<Ip4> Uplink::gateway() const {
     if (!address_) return std::nullopt;
@@ -170,6 +217,8 @@ NetworkStatus::Uplink Uplink::status() const {
         bool only = !address_ && !dhcp_; // IPv4 is switched off
         out.state = only ? six_.state_text() : cat(out.state, ", ", six_.state_text());
     }
+    if (config_.vlan && below_.index != 0)
+        out.state += cat(" (VLAN ", config_.vlan, " of ", below_.name, ")");
     return out;
 }
 
