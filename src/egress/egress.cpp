@@ -12,6 +12,7 @@ namespace nullbox::egress {
 
 constexpr auto kTickTime = std::chrono::seconds(5);
 constexpr size_t kMaxTimeServers = 8;
+constexpr size_t kMostProblemBytes = 300; // in the status line
 
 static int64_t wall_clock_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -152,6 +153,11 @@ void Egress::network_changed() {
 void Egress::tick() {
     records_.tick();
     budgets_.tick();
+    // What comes without an event: a DNS server that answers no more.
+    if (auto line = status_line(); line != last_line_) {
+        last_line_ = std::move(line);
+        if (status_changed_) status_changed_();
+    }
     tick_ = loop_.after(kTickTime, [this] { tick(); });
 }
 
@@ -229,6 +235,9 @@ std::string Egress::status_line() const {
     if (line.empty()) line = status.uplink.state;
     line += cat(", ", count, count == 1 ? " agent" : " agents");
     if (!status.rules_loaded) line += ", no firewall: agents get no network";
+    // On the console, where nobody can ask: the first thing that is wrong.
+    const auto& problem = status.problems.empty() ? upstream_.problem() : status.problems.front();
+    if (!problem.empty()) line += cat("; ", printable(problem, kMostProblemBytes));
     return line;
 }
 

@@ -15,6 +15,8 @@
 
 namespace nullbox::egress {
 
+using namespace std::chrono_literals;
+
 constexpr int kMessagesPerRound = 16;
 constexpr size_t kLargestPacket = 1500;
 
@@ -81,11 +83,14 @@ std::string DhcpLink::problem() const {
     if (!lost_.empty()) add(lost_);
     auto since = client_.waiting_since();
     auto waited = since ? Clock::now() - *since : Clock::duration{};
-    if (waited >= patience_)
-        add(cat("no answer to DHCP on ", card_.name, " for ",
-                std::chrono::duration_cast<std::chrono::seconds>(waited).count(),
-                " s: is its cable in the right network, and is a DHCP server there? Without one set "
-                "network.address and network.gateway, or network.dhcp = false"));
+    if (waited < patience_) return out;
+    // In steps, so that who shows this shows it seldom.
+    auto shown = patience_;
+    for (std::chrono::seconds step : {1min, 5min, 15min, 60min, 360min, 1440min})
+        if (step > shown && waited >= step) shown = step;
+    add(cat("no answer to DHCP on ", card_.name, " for ", shown.count(),
+            " s: is its cable in the right network, and is a DHCP server there? Without one set "
+            "network.address and network.gateway, or network.dhcp = false"));
     return out;
 }
 
