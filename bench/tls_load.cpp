@@ -85,7 +85,7 @@ public:
             return tls_error(cat("read ", options_.roots));
         clients_.resize(options_.at_a_time);
         for (auto& client : clients_) TRY(open(client));
-        TRY(until([this] { return open_ == clients_.size(); }, Clock::now() + kOpeningTime));
+        TRY(until([this] { return open_ >= clients_.size(); }, Clock::now() + kOpeningTime));
         if (open_ < clients_.size()) return error("not every connection was open in time");
         going_ = true;
         if (!options_.anew)

@@ -349,19 +349,17 @@ namespace {
 class Resumed final : public ByteStream {
 public:
     Resumed(ByteStream& stream, std::string front) : stream_(stream), front_(std::move(front)) {}
-    Task<Result<size_t>> read(std::span<char> into) override {
-        if (front_.empty()) co_return co_await stream_.read(into);
-        size_t count = std::min(into.size(), front_.size());
-        std::copy_n(front_.begin(), count, into.begin());
-        front_.erase(0, count);
-        co_return count;
+    Task<Result<std::string_view>> receive() override {
+        given_ = std::exchange(front_, {});
+        if (given_.empty()) co_return co_await stream_.receive();
+        co_return given_;
     }
     Task<Result<>> write(std::string_view bytes) override { return stream_.write(bytes); }
     Task<void> end() override { return stream_.end(); }
 
 private:
     ByteStream& stream_;
-    std::string front_;
+    std::string front_, given_;
 };
 } // namespace
 

@@ -59,8 +59,8 @@ std::string_view mode_name(Mode mode) {
     return "?";
 }
 
-bool Policy::Rule::covers(const HostName& host) const {
-    return name && (wildcard ? host.below(*name) : host == *name);
+bool Policy::Rule::holds_for(uint16_t wanted) const {
+    return port ? *port == wanted : wanted == kHttpPort || wanted == kTlsPort;
 }
 
 Result<Policy::Rule> Policy::compile_rule(const std::string& text) {
@@ -106,10 +106,17 @@ static Result<> check_binding(const Binding& binding) {
 
 Result<Policy> Policy::compile(const Source& source) {
     Policy policy;
-    for (const auto& text : source.allow) policy.rules_.push_back(TRY(compile_rule(text)));
+    for (const auto& text : source.allow) {
+        auto rule = TRY(compile_rule(text));
+        auto key = rule.name ? rule.name->text() : rule.address->text();
+        auto& index = rule.wildcard ? policy.below_ : policy.exact_;
+        index[key].push_back(static_cast<uint32_t>(policy.rules_.size()));
+        policy.rules_.push_back(std::move(rule));
+    }
     for (const auto& text : source.allow_private)
         policy.private_.push_back(
             TRY(HostName::parse(text).context(cat("allow_private entry \"", printable(text, 80), "\""))));
+    std::ranges::sort(policy.private_);
     for (const auto& binding : source.inject) {
         TRY(check_binding(binding));
         if (!policy.decide_name(binding.host).allowed)
@@ -123,23 +130,34 @@ Result<Policy> Policy::compile(const Source& source) {
 }
 
 NameDecision Policy::decide_name(const HostName& name) const {
-    const Rule* found = nullptr;
-    for (const auto& rule : rules_)
-        if (rule.covers(name) && (!found || found->wildcard))
-            found = &rule; // an exact entry before a wildcard
-    if (found) return {.allowed = true, .by_wildcard = found->wildcard, .rule = found->text};
+    if (const Rule* rule = find(name, std::nullopt))
+        return {.allowed = true, .by_wildcard = rule->wildcard, .rule = rule->text};
     return {.reason = cat("no entry of the manifest names ", name.text()),
             .add = cat("allow = [\"", name.text(), "\"]")};
 }
 
-const Policy::Rule* Policy::find(const Destination& destination) const {
-    const auto* name = std::get_if<HostName>(&destination.host);
+const Policy::Rule* Policy::first(const std::vector<uint32_t>* places, std::optional<uint16_t> port) const {
+    if (places)
+        for (auto place : *places)
+            if (!port || rules_[place].holds_for(*port)) return &rules_[place];
+    return nullptr;
+}
+
+// An exact entry before a wildcard, and of those the one that the manifest has first. No port: any.
+const Policy::Rule* Policy::find(const Host& host, std::optional<uint16_t> port) const {
+    auto places = [](const Index& index, std::string_view key) {
+        auto found = index.find(key);
+        return found == index.end() ? nullptr : &found->second;
+    };
+    const auto text = host_text(host);
+    if (const Rule* rule = first(places(exact_, text), port)) return rule;
+    if (!std::holds_alternative<HostName>(host)) return nullptr;
     const Rule* found = nullptr;
-    for (const auto& rule : rules_) {
-        bool port = rule.port ? *rule.port == destination.port
-                              : destination.port == kHttpPort || destination.port == kTlsPort;
-        bool host = name ? rule.covers(*name) : rule.address == std::get<IpAddress>(destination.host);
-        if (host && port && (!found || found->wildcard)) found = &rule;
+    std::string_view suffix = text;
+    for (size_t dot; (dot = suffix.find('.')) != suffix.npos;) {
+        suffix.remove_prefix(dot + 1);
+        const Rule* rule = first(places(below_, suffix), port);
+        if (rule && (!found || rule < found)) found = rule;
     }
     return found;
 }
@@ -147,7 +165,7 @@ const Policy::Rule* Policy::find(const Destination& destination) const {
 bool Policy::private_allowed(const Host& host) const {
     // An address in the manifest is its own permission: whoever wrote 10.0.0.7:5432 meant that machine.
     const auto* name = std::get_if<HostName>(&host);
-    return !name || std::ranges::find(private_, *name) != private_.end();
+    return !name || std::ranges::binary_search(private_, *name);
 }
 
 Decision Policy::allow(const Rule& rule, const Destination& destination) const {
@@ -181,7 +199,7 @@ Decision Policy::deny(const Destination& destination) const {
 }
 
 Decision Policy::decide(const Destination& destination) const {
-    if (const Rule* rule = find(destination)) return allow(*rule, destination);
+    if (const Rule* rule = find(destination.host, destination.port)) return allow(*rule, destination);
     return deny(destination);
 }
 

@@ -9,6 +9,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <variant>
 #include <vector>
 
@@ -95,16 +96,25 @@ private:
         bool wildcard = false;
         std::optional<IpAddress> address;
         std::optional<uint16_t> port;
-        bool covers(const HostName& host) const;
+        bool holds_for(uint16_t wanted) const;
     };
     static Result<Rule> compile_rule(const std::string& text);
-    const Rule* find(const Destination& destination) const;
+    const Rule* find(const Host& host, std::optional<uint16_t> port) const;
+    const Rule* first(const std::vector<uint32_t>* places, std::optional<uint16_t> port) const;
     Decision allow(const Rule& rule, const Destination& destination) const;
     Decision deny(const Destination& destination) const;
     bool private_allowed(const Host& host) const;
 
+    struct TextHash : std::hash<std::string_view> {
+        using is_transparent = void;
+    };
+    // Where rules_ has what is for a host, in the manifest's order: what a look-up costs does not grow with
+    // the list.
+    using Index = std::unordered_map<std::string, std::vector<uint32_t>, TextHash, std::equal_to<>>;
+
     std::vector<Rule> rules_;
-    std::vector<HostName> private_;
+    Index exact_, below_;           // by host_text(); by what follows "*."
+    std::vector<HostName> private_; // in order
     std::vector<Binding> bindings_;
     RequestRules request_rules_;
     Budget budget_;

@@ -2,6 +2,8 @@
 
 #include <gtest/gtest.h>
 
+#include "base/text.h"
+
 namespace nullbox::egress {
 
 static HostName name(std::string_view text) { return *HostName::parse(text); }
@@ -59,6 +61,37 @@ TEST(Policy, AllowsWhatIsNamedAndNothingElse) {
         EXPECT_EQ(decision.reason.empty(), allowed) << text;
     }
     EXPECT_FALSE(Policy().decide(*Destination::parse("api.example.org")).allowed);
+}
+
+// Which entry is the one that is recorded: an exact one, then the first wildcard of the list.
+TEST(Policy, OfTwoEntriesOneIsTheReason) {
+    auto policy = *Policy::compile({.allow = {"*.b.example.org:22", "*.example.org", "*.b.example.org",
+                                              "a.b.example.org:22", "a.b.example.org", "*.example.org:8080"}});
+    auto rule = [&](std::string_view text) { return policy.decide(*Destination::parse(text)).rule; };
+    EXPECT_EQ(rule("a.b.example.org"), "a.b.example.org");
+    EXPECT_EQ(rule("a.b.example.org:22"), "a.b.example.org:22");
+    EXPECT_EQ(rule("c.b.example.org"), "*.example.org");
+    EXPECT_EQ(rule("c.b.example.org:22"), "*.b.example.org:22");
+    EXPECT_EQ(rule("c.b.example.org:8080"), "*.example.org:8080");
+    EXPECT_EQ(rule("example.org:8080"), "");
+    EXPECT_EQ(rule("example.org"), "");
+    EXPECT_EQ(policy.decide_name(name("a.b.example.org")).rule, "a.b.example.org:22");
+    EXPECT_EQ(policy.decide_name(name("c.b.example.org")).rule, "*.b.example.org:22");
+}
+
+TEST(Policy, ALongListIsTheSameList) {
+    Policy::Source source;
+    for (int i = 0; i < 100'000; i++)
+        source.allow.push_back(i % 2 ? cat("*.s", i, ".example.org") : cat("h", i, ".example.org:8443"));
+    auto policy = *Policy::compile(source);
+    EXPECT_EQ(policy.rules(), 100'000u);
+    for (int i = 0; i < 100'000; i++) {
+        auto host = i % 2 ? cat("a.b.s", i, ".example.org:443") : cat("h", i, ".example.org:8443");
+        ASSERT_EQ(policy.decide(*Destination::parse(host)).rule, source.allow[static_cast<size_t>(i)])
+            << host;
+    }
+    EXPECT_FALSE(policy.decide(*Destination::parse("a.h2.example.org:8443")).allowed);
+    EXPECT_FALSE(policy.decide(*Destination::parse("s1.example.org")).allowed);
 }
 
 TEST(Policy, NamesAreLookedUpIfAnyEntryNamesThem) {

@@ -9,7 +9,6 @@
 
 namespace nullbox::egress {
 
-constexpr size_t kPumpBytes = size_t{32} << 10;
 constexpr size_t kMaxDialled = 4; // addresses of one name
 constexpr auto kFirstBytesTime = std::chrono::seconds(2);
 constexpr auto kLingerTime = std::chrono::seconds(2);
@@ -128,25 +127,24 @@ Task<void> Session::serve() {
 // What the client says first, if it says it soon.
 Task<std::string> Session::first_bytes(Clock::duration time) {
     deadline_.limit(time);
-    std::string bytes(4096, '\0');
     auto waiting = std::make_shared<asio::steady_timer>(client_.socket().get_executor(), time);
     waiting->async_wait([self = shared_from_this(), waiting](const ErrorCode& code) {
         ErrorCode ignored;
         if (!code) self->client_.socket().cancel(ignored);
     });
-    auto count = co_await client_.read(bytes);
+    auto bytes = co_await client_.receive();
+    std::string first(bytes ? *bytes : "");
     waiting->cancel();
-    bytes.resize(count ? *count : 0);
-    co_return bytes;
+    co_return first;
 }
 
 Task<void> Session::linger() {
     deadline_.limit(kLingerTime);
     co_await client_.end();
-    std::string bytes(4096, '\0');
-    for (size_t most = kMaxLingerBytes / bytes.size(); most > 0; most--) {
-        auto count = co_await client_.read(bytes);
-        if (!count || *count == 0) co_return;
+    for (size_t read = 0; read < kMaxLingerBytes;) {
+        auto bytes = co_await client_.receive();
+        if (!bytes || bytes->empty()) co_return;
+        read += bytes->size();
     }
 }
 
@@ -293,16 +291,16 @@ Task<std::expected<void, Refusal>> Session::dial() {
 
 // One way. False: it broke, the other way is of no use either.
 Task<bool> Session::pump(ByteStream& from, ByteStream& to, Scrubber* through) {
-    std::vector<char> buffer(kPumpBytes);
     for (;;) {
-        auto count = co_await from.read(buffer);
-        if (!count) co_return false;
-        std::string_view bytes(buffer.data(), *count);
+        auto received = co_await from.receive();
+        if (!received) co_return false;
+        bool ended = received->empty();
         std::string scrubbed;
-        if (through) bytes = scrubbed = *count == 0 ? through->finish() : through->feed(bytes);
+        if (through) scrubbed = ended ? through->finish() : through->feed(*received);
+        auto bytes = through ? std::string_view(scrubbed) : *received;
         if (!bytes.empty())
             if (auto sent = co_await to.write(bytes); !sent) co_return false;
-        if (*count > 0) continue;
+        if (!ended) continue;
         co_await to.end();
         co_return true;
     }

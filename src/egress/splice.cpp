@@ -4,18 +4,16 @@
 
 namespace nullbox::egress {
 
-constexpr size_t kReadBytes = size_t{16} << 10;
+constexpr size_t kMaxRecordBytes = (size_t{16} << 10) + 256;
 constexpr char kChangeCipherRecord = 20, kHandshakeRecord = 22, kDataRecord = 23;
 
 static std::span<const std::byte> as_bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
 
 static Task<Result<bool>> read_more(ByteStream& from, std::string& bytes) {
-    size_t held = bytes.size();
-    bytes.resize(held + kReadBytes);
-    auto count = co_await from.read({bytes.data() + held, kReadBytes});
-    bytes.resize(held + (count ? *count : 0));
-    if (!count) co_return count.error();
-    co_return *count > 0;
+    auto more = co_await from.receive();
+    if (!more) co_return more.error();
+    bytes += *more;
+    co_return !more->empty();
 }
 
 Task<Result<ClientHello>> Session::read_hello(std::string& bytes) {
@@ -87,7 +85,7 @@ Task<std::optional<Refusal>> Session::forward_second_hello(std::string& bytes) {
         // Before it may come a change of cipher for old middleboxes, and data that the server has to skip.
         size_t size =
             size_t{static_cast<unsigned char>(bytes[3])} << 8 | static_cast<unsigned char>(bytes[4]);
-        if ((bytes[0] != kChangeCipherRecord && bytes[0] != kDataRecord) || size > kReadBytes + 256)
+        if ((bytes[0] != kChangeCipherRecord && bytes[0] != kDataRecord) || size > kMaxRecordBytes)
             co_return Refusal{.verdict = Verdict::Failed,
                               .reason = "the TLS handshake ended with an alert",
                               .alert = Alert::UnexpectedMessage};

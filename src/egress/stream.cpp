@@ -13,10 +13,11 @@
 
 namespace nullbox::egress {
 
-constexpr size_t kTlsRecordBytes = (size_t{16} << 10) + 512;
+constexpr size_t kReceiveBytes = size_t{64} << 10;
+constexpr size_t kTlsRecordBytes = size_t{16} << 10; // of content
 // A connection on which there is always something lets the others go on after so many pieces.
 constexpr unsigned kMostInARow = 8;
-constexpr size_t kFillBytes = size_t{16} << 10;
+constexpr size_t kKeptBytes = size_t{4} << 10; // of a reader that has nothing to read
 
 asio::ip::address to_asio(const IpAddress& address) {
     if (address.v6) return asio::ip::address_v6(address.bytes);
@@ -34,19 +35,9 @@ IpAddress from_asio(const asio::ip::address& address) {
 
 static Error used_up() { return error("the agent's budget of bytes is used up"); }
 
-Task<Result<size_t>> TcpStream::read(std::span<char> into) {
-    auto [code, count] = co_await socket_.async_read_some(asio::buffer(into.data(), into.size()), kAwait);
-    if (code == asio::error::eof) co_return size_t{0};
-    if (code) co_return asio_error(code, "receive");
-    deadline_.touch();
-    traffic_.received += count;
-    if (!traffic_.take(count)) co_return used_up();
-    co_return count;
-}
-
 Task<Result<std::string_view>> TcpStream::receive() {
     // One for all connections: it is used between two waits only.
-    static std::array<char, kTlsRecordBytes> buffer;
+    static std::array<char, kReceiveBytes> buffer;
     if (++received_in_a_row_ > kMostInARow) {
         received_in_a_row_ = 0;
         co_await asio::post(socket_.get_executor(), asio::use_awaitable);
@@ -85,13 +76,14 @@ Task<Result<>> TcpStream::write(std::string_view bytes) {
     if (!traffic_.take(bytes.size())) co_return used_up();
     auto sent = send_now(bytes);
     if (!sent) co_return sent.error();
-    while (!bytes.empty()) {
-        auto [code, count] =
-            co_await socket_.async_write_some(asio::buffer(bytes.data(), bytes.size()), kAwait);
+    if (*sent) co_return Result<>();
+    std::string kept(bytes);
+    bytes = kept;
+    while (!*sent) {
+        auto [code] = co_await socket_.async_wait(tcp::socket::wait_write, kAwait);
         if (code) co_return asio_error(code, "send");
-        bytes.remove_prefix(count);
-        traffic_.sent += count;
-        deadline_.touch();
+        sent = send_now(bytes);
+        if (!sent) co_return sent.error();
     }
     co_return Result<>();
 }
@@ -113,21 +105,45 @@ void TcpStream::reset() {
     socket_.close(ignored);
 }
 
+// What OpenSSL reads from and writes to.
+BIO_METHOD* TlsStream::bio_method() {
+    static BIO_METHOD* const method = [] {
+        BIO_METHOD* made = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK, "TlsStream");
+        if (!made) return made;
+        static constexpr auto stream = [](BIO* bio) { return static_cast<TlsStream*>(BIO_get_data(bio)); };
+        BIO_meth_set_read(made, [](BIO* bio, char* into, int most) {
+            auto& unread = stream(bio)->unread_;
+            BIO_clear_retry_flags(bio);
+            if (unread.empty()) {
+                BIO_set_retry_read(bio);
+                return -1;
+            }
+            auto count = unread.copy(into, static_cast<size_t>(most));
+            unread.remove_prefix(count);
+            return static_cast<int>(count);
+        });
+        BIO_meth_set_write(made, [](BIO* bio, const char* from, int count) {
+            stream(bio)->unsent_.append(from, static_cast<size_t>(count));
+            return count;
+        });
+        BIO_meth_set_ctrl(made, [](BIO*, int what, long, void*) { return long{what == BIO_CTRL_FLUSH}; });
+        return made;
+    }();
+    return method;
+}
+
 Result<std::unique_ptr<TlsStream>> TlsStream::make(SSL_CTX* context, TcpStream& lower,
                                                    std::string_view received) {
     SSL* ssl = SSL_new(context);
     if (!ssl) return error("TLS: out of memory");
     std::unique_ptr<TlsStream> stream(new TlsStream(ssl, lower));
-    BIO* in = BIO_new(BIO_s_mem());
-    BIO* out = BIO_new(BIO_s_mem());
-    if (!in || !out) {
-        BIO_free(in);
-        BIO_free(out);
-        return error("TLS: out of memory");
-    }
-    SSL_set_bio(ssl, in, out);
-    if (!received.empty() && BIO_write(in, received.data(), static_cast<int>(received.size())) <= 0)
-        return error("TLS: out of memory");
+    BIO* bio = bio_method() ? BIO_new(bio_method()) : nullptr;
+    if (!bio) return error("TLS: out of memory");
+    BIO_set_data(bio, stream.get());
+    BIO_set_init(bio, 1);
+    SSL_set_bio(ssl, bio, bio);
+    stream->unread_ = received;
+    stream->keep_unread();
     return stream;
 }
 
@@ -155,10 +171,8 @@ Task<Result<>> TlsStream::flush() {
     }
     flushing_ = true;
     Result<> sent;
-    std::string bytes;
-    while (sent.has_value() && BIO_ctrl_pending(SSL_get_wbio(ssl_)) > 0) {
-        bytes.resize(BIO_ctrl_pending(SSL_get_wbio(ssl_)));
-        BIO_read(SSL_get_wbio(ssl_), bytes.data(), static_cast<int>(bytes.size()));
+    while (sent.has_value() && !unsent_.empty()) {
+        auto bytes = std::exchange(unsent_, {});
         sent = co_await lower_.write(bytes);
     }
     flushing_ = false;
@@ -166,13 +180,20 @@ Task<Result<>> TlsStream::flush() {
     co_return sent;
 }
 
-// False: the lower stream ended.
-Task<Result<bool>> TlsStream::receive() {
+// False: the lower stream ended. OpenSSL has asked for more than there was, so nothing is unread here.
+Task<Result<bool>> TlsStream::receive_records() {
     auto bytes = co_await lower_.receive();
     if (!bytes) co_return bytes.error();
-    if (!bytes->empty() && BIO_write(SSL_get_rbio(ssl_), bytes->data(), static_cast<int>(bytes->size())) <= 0)
-        co_return error("TLS: out of memory");
+    unread_ = *bytes;
     co_return !bytes->empty();
+}
+
+// Before a wait: what came is in a buffer that is not ours.
+void TlsStream::keep_unread() {
+    if (unread_.empty())
+        kept_ = {};
+    else if (kept_.empty())
+        unread_ = kept_ = unread_;
 }
 
 Task<Result<>> TlsStream::handshake() {
@@ -182,11 +203,12 @@ Task<Result<>> TlsStream::handshake() {
         int want = SSL_get_error(ssl_, done);
         auto failed = done != 1 && want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE;
         auto why = failed ? failure("TLS handshake") : Error{};
+        keep_unread();
         auto sent = co_await flush(); // an alert too
         if (failed) co_return why;
         if (!sent) co_return sent;
         if (done == 1) co_return Result<>();
-        auto more = co_await receive();
+        auto more = co_await receive_records();
         if (!more) co_return more.error();
         if (!*more) co_return error("TLS handshake: the connection ended in the middle");
     }
@@ -211,16 +233,19 @@ std::string TlsStream::server_name() const {
     return name ? name : "";
 }
 
-Task<Result<size_t>> TlsStream::read(std::span<char> into) {
+Task<Result<std::string_view>> TlsStream::receive() {
+    // One for all connections: it is used between two waits only.
+    static std::array<char, kTlsRecordBytes> buffer;
     for (;;) {
         ERR_clear_error();
-        int count = SSL_read(ssl_, into.data(), static_cast<int>(into.size()));
+        int count = SSL_read(ssl_, buffer.data(), buffer.size());
         int want = SSL_get_error(ssl_, count);
-        if (count > 0) co_return static_cast<size_t>(count);
-        if (want == SSL_ERROR_ZERO_RETURN) co_return size_t{0};
+        keep_unread();
+        if (count > 0) co_return std::string_view(buffer.data(), static_cast<size_t>(count));
+        if (want == SSL_ERROR_ZERO_RETURN) co_return std::string_view();
         if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) co_return failure("TLS");
         if (auto sent = co_await flush(); !sent) co_return sent.error();
-        auto more = co_await receive();
+        auto more = co_await receive_records();
         if (!more) co_return more.error();
         // Without a close_notify somebody may have cut the stream short.
         if (!*more) co_return error("TLS: the connection ended without an orderly end");
@@ -230,12 +255,11 @@ Task<Result<size_t>> TlsStream::read(std::span<char> into) {
 Task<Result<>> TlsStream::write(std::string_view bytes) {
     while (!bytes.empty()) {
         ERR_clear_error();
-        int count = SSL_write(ssl_, bytes.data(), static_cast<int>(std::min(bytes.size(), size_t{16} << 10)));
-        if (count <= 0) co_return failure("TLS"); // memory always has room; nothing waits here
+        int count = SSL_write(ssl_, bytes.data(), static_cast<int>(std::min(bytes.size(), kTlsRecordBytes)));
+        if (count <= 0) co_return failure("TLS"); // there is always room; nothing waits here
         bytes.remove_prefix(static_cast<size_t>(count));
-        if (auto sent = co_await flush(); !sent) co_return sent;
     }
-    co_return Result<>();
+    co_return co_await flush();
 }
 
 Task<void> TlsStream::end() {
@@ -245,13 +269,16 @@ Task<void> TlsStream::end() {
     co_await lower_.end();
 }
 
+void BufferedReader::take(size_t count) {
+    bytes_.erase(0, count);
+    if (bytes_.empty() && bytes_.capacity() > kKeptBytes) bytes_ = {};
+}
+
 Task<Result<bool>> BufferedReader::fill() {
-    size_t held = bytes_.size();
-    bytes_.resize(held + kFillBytes);
-    auto count = co_await stream_.read({bytes_.data() + held, kFillBytes});
-    bytes_.resize(held + (count ? *count : 0));
-    if (!count) co_return count.error();
-    co_return *count > 0;
+    auto bytes = co_await stream_.receive();
+    if (!bytes) co_return bytes.error();
+    bytes_ += *bytes;
+    co_return !bytes->empty();
 }
 
 } // namespace nullbox::egress

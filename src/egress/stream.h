@@ -2,8 +2,7 @@
 // to HTTP is written once. Internal; one thread.
 #pragma once
 
-#include <openssl/types.h>
-#include <span>
+#include <openssl/bio.h>
 
 #include "base/loop.h" // Clock
 #include "egress/async.h"
@@ -45,9 +44,11 @@ struct Traffic {
 class ByteStream {
 public:
     virtual ~ByteStream() = default;
-    // At least one byte; 0: the peer sends no more. One read at a time.
-    virtual Task<Result<size_t>> read(std::span<char> into) = 0;
-    // All of it. One write at a time; a read may go on beside it.
+    // Bytes that came, good until the caller waits for anything; empty: the peer sends no more. One at a
+    // time. Nothing is held for a connection on which nothing comes.
+    virtual Task<Result<std::string_view>> receive() = 0;
+    // All of it, which is sent or copied before this waits for anything. One at a time; receive() may go on
+    // beside it.
     virtual Task<Result<>> write(std::string_view bytes) = 0;
     // We send no more; the peer may.
     virtual Task<void> end() = 0;
@@ -57,12 +58,9 @@ class TcpStream final : public ByteStream {
 public:
     TcpStream(tcp::socket socket, Deadline& deadline, Traffic& traffic)
         : socket_(std::move(socket)), deadline_(deadline), traffic_(traffic) {}
-    Task<Result<size_t>> read(std::span<char> into) override;
+    Task<Result<std::string_view>> receive() override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
-    // Bytes that came, good until the caller waits for anything; empty: the peer sends no more. Nothing is
-    // held for a connection on which nothing comes.
-    Task<Result<std::string_view>> receive();
     void close();
     void reset(); // the peer sees RST, not an orderly end
     tcp::socket& socket() { return socket_; }
@@ -75,7 +73,8 @@ private:
     unsigned received_in_a_row_ = 0; // without a wait
 };
 
-// TLS by OpenSSL over memory: what it wants to send and receive goes through the lower stream here.
+// TLS by OpenSSL, whose bytes go through the lower stream here. Between two records nothing is kept but its
+// state: no buffer of either direction.
 class TlsStream final : public ByteStream {
 public:
     // received: bytes of the lower stream that were read already. The lower stream and the context must
@@ -88,19 +87,24 @@ public:
     Task<Result<>> connect(const std::string& host);
     std::string server_name() const; // that the client asked for; after accept()
 
-    Task<Result<size_t>> read(std::span<char> into) override;
+    Task<Result<std::string_view>> receive() override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
 
 private:
     TlsStream(SSL* ssl, TcpStream& lower);
+    static BIO_METHOD* bio_method();
     Task<Result<>> handshake();
     Task<Result<>> flush();
-    Task<Result<bool>> receive();
+    Task<Result<bool>> receive_records();
+    void keep_unread();
     Error failure(std::string_view what) const;
 
     SSL* ssl_;
     TcpStream& lower_;
+    std::string_view unread_; // came, and OpenSSL has not asked for it yet
+    std::string kept_;        // what unread_ is of, if there was a wait since it came
+    std::string unsent_;
     asio::steady_timer flushed_; // cancelled when flushing_ ends
     bool flushing_ = false;
 };
@@ -110,7 +114,7 @@ class BufferedReader {
 public:
     explicit BufferedReader(ByteStream& stream) : stream_(stream) {}
     std::string& bytes() { return bytes_; }
-    void take(size_t count) { bytes_.erase(0, count); }
+    void take(size_t count);
     // Adds what comes; false: nothing comes any more.
     Task<Result<bool>> fill();
 

@@ -372,6 +372,28 @@ TEST_F(Containment, OnlyEgressOpensConnections) {
     EXPECT_TRUE(run("nft list chain inet nullbox to_uplink").contains("packets 2 ")) << "both are counted";
 }
 
+// Whoever sends the answer would learn that the port is closed, and of one that it is open.
+TEST_F(Containment, AnAnswerThatComesTooLateIsNotAnswered) {
+    auto told = world_->in_lan([] { return Fd(::socket(AF_INET, SOCK_RAW | SOCK_NONBLOCK, IPPROTO_ICMP)); });
+    auto lan = world_->in_lan([] { return udp_socket(Ip4{0}, 7777); });
+    auto answer_late = [&] {
+        auto fd = udp_socket(Ip4{0}, 0);
+        auto port = local_end(fd.get()).port;
+        EXPECT_TRUE(send_udp(fd.get(), ip("192.0.2.1"), 7777, "question"));
+        EXPECT_TRUE(wait([&] { return receive_now(lan.get()).has_value(); }));
+        fd.reset();
+        EXPECT_TRUE(send_udp(lan.get(), ip("192.0.2.2"), port, "answer"));
+    };
+    while (receive_now(told.get())) {
+    } // of the ping that made the two acquainted
+    answer_late();
+    turn(*loop_, std::chrono::milliseconds(200));
+    EXPECT_FALSE(receive_now(told.get()));
+    run("nft flush ruleset");
+    answer_late();
+    EXPECT_TRUE(wait([&] { return receive_now(told.get()).has_value(); }));
+}
+
 TEST_F(Containment, DetachTakesLinkAndRulesAway) {
     ASSERT_TRUE(network_->detach(kSlot));
     EXPECT_FALSE(run("nft list ruleset").contains("_3"));

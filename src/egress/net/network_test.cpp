@@ -120,7 +120,7 @@ constexpr std::string_view kRules = R"(table inet nullbox {
 	chain to_uplink {
 		ip daddr 198.18.0.0/15 counter drop comment "synthetic addresses mean nothing outside"
 		ip saddr 198.18.0.0/15 counter drop comment "nor do agents' own"
-		ct state established,related accept comment "answers"
+		ct state established accept comment "answers"
 		meta l4proto tcp meta skuid UID accept comment "egress, and nobody else"
 		meta l4proto udp meta skuid UID accept comment "egress, and nobody else"
 		icmpv6 type nd-router-solicit ip6 hoplimit 255 accept comment "IPv6 routers"

@@ -130,7 +130,10 @@ static void output(Batch& batch, const RuleOptions& options) {
              .count()
              .drop());
     rule(Rule("to_uplink", "nor do agents' own").ip_source(kAgentNetwork).count().drop());
-    rule(Rule("to_uplink", "answers").ct_state(kCtEstablished | kCtRelated).accept());
+    // Not what is related to them: told that an answer came too late, its sender would know a closed port
+    // from an open one, which is how a question's port is found and its answer forged (SAD DNS,
+    // CVE-2020-25705).
+    rule(Rule("to_uplink", "answers").ct_state(kCtEstablished).accept());
     for (uint8_t protocol : {uint8_t{IPPROTO_TCP}, uint8_t{IPPROTO_UDP}})
         rule(Rule("to_uplink", "egress, and nobody else")
                  .protocol(protocol)
