@@ -8,8 +8,7 @@ import network
 
 ALL_NODES, ALL_ROUTERS = "ff02::1", "ff02::2"
 PREFIX = "2a0b:1:2:3::"
-ROUTER = "fe80::1"
-DNS = "2a0b:1:2:3::53"
+ROUTER = "fe80::1"  # and DNS server, by its link-local address as many small routers announce it
 SOLICIT, ADVERT = 133, 134
 AAAA = 28
 
@@ -24,7 +23,7 @@ class Router:
     def __init__(self):
         self.solicitations = 0
         network.ip("-6", "address", "add", f"{ROUTER}/64", "dev", network.TAP, "nodad")
-        network.ip("-6", "address", "add", f"{DNS}/64", "dev", network.TAP, "nodad")
+        network.ip("-6", "route", "add", f"{PREFIX}/64", "dev", network.TAP)
         self._index = socket.if_nametoindex(network.TAP)
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
         self._socket.bind((ROUTER, 0, 0, self._index))
@@ -49,7 +48,7 @@ class Router:
     def announce(self, lifetime_s: int = 1800) -> None:
         six = ipaddress.IPv6Address
         prefix = struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 3600, 3600, 0) + six(PREFIX).packed
-        servers = struct.pack("!BBHI", 25, 3, 0, 600) + six(DNS).packed
+        servers = struct.pack("!BBHI", 25, 3, 0, 600) + six(ROUTER).packed
         message = struct.pack("!BBHBBHII", ADVERT, 0, 0, 64, 0, lifetime_s, 0, 0) + prefix + servers
         self._socket.sendto(message, (ALL_NODES, 0, 0, self._index))
 
@@ -60,7 +59,7 @@ class Dns:
     def __init__(self, names: dict[str, str]):
         self.names, self.asked = names, []
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_DGRAM)
-        self._socket.bind((DNS, 53))
+        self._socket.bind((ROUTER, 53, 0, socket.if_nametoindex(network.TAP)))
 
     def start(self) -> "Dns":
         threading.Thread(target=self._serve, daemon=True).start()
