@@ -12,6 +12,7 @@ namespace nullbox::egress {
 
 constexpr auto kTickTime = std::chrono::seconds(5);
 constexpr size_t kMaxTimeServers = 8;
+constexpr size_t kMostProblemBytes = 300; // in the status line
 
 static int64_t wall_clock_ms() {
     return std::chrono::duration_cast<std::chrono::milliseconds>(
@@ -35,7 +36,7 @@ Egress::Egress(asio::io_context& context, Loop& loop, NetworkAccess network, Egr
       budgets_({.path = options_.state_folder + "/budgets.json", .now_ms = wall_clock_ms}),
       authority_(std::move(authority)), roots_(options_.root_file, options_.more_roots),
       upstream_(
-          context, [this] { return network_.status().dns_servers; }, options_.upstream),
+          context, [this] { return network_.status().dns_servers; }, upstream_options()),
       injector_(loop, options_.warden_socket), resolver_(context, records_), proxy_(context, proxy_setup()) {
     auto lookup = [this](const std::string& name, TimeSync::Answer answer) {
         auto parsed = HostName::parse(name);
@@ -47,6 +48,18 @@ Egress::Egress(asio::io_context& context, Loop& loop, NetworkAccess network, Egr
     };
     time_ = std::make_unique<TimeSync>(loop, lookup, SystemClock::real(),
                                        TimeSync::Options{.not_before_s = options_.clock_floor_s});
+}
+
+// Without any family (no network yet) IPv4 is what is tried.
+Upstream::Options Egress::upstream_options() {
+    auto options = options_.upstream;
+    if (!options.reach)
+        options.reach = [this] {
+            auto status = network_.status();
+            bool v6 = status.online6();
+            return Reach{.v4 = status.online4() || !v6, .v6 = v6, .link = status.uplink_index};
+        };
+    return options;
 }
 
 Egress::~Egress() {
@@ -140,6 +153,11 @@ void Egress::network_changed() {
 void Egress::tick() {
     records_.tick();
     budgets_.tick();
+    // What comes without an event: a DNS server that answers no more.
+    if (auto line = status_line(); line != last_line_) {
+        last_line_ = std::move(line);
+        if (status_changed_) status_changed_();
+    }
     tick_ = loop_.after(kTickTime, [this] { tick(); });
 }
 
@@ -197,14 +215,29 @@ std::vector<std::string> Egress::problems() const {
 std::string Egress::status_line() const {
     auto status = network_.status();
     auto count = agents_.all().size();
-    auto address = std::ranges::find(status.addresses, false, &IpAddress::v6);
-    bool has_address = address != status.addresses.end();
-    auto line = has_address ? address->text() : status.uplink.state;
+    auto of_family = [&](bool v6) {
+        auto found = std::ranges::find_if(status.addresses, [v6](const IpAddress& address) {
+            return address.v6 == v6 && !address.link_local6();
+        });
+        return found == status.addresses.end() ? std::string() : found->text();
+    };
+    std::string line, addresses;
+    auto add = [&](std::string address, const std::string& gateway) {
+        if (address.empty()) return;
+        addresses += cat(addresses.empty() ? "" : ", ", address);
+        line += cat(line.empty() ? "" : ", ", address, gateway.empty() ? "" : " via ", gateway);
+    };
+    add(of_family(false), status.gateway ? status.gateway->text() : "");
+    add(of_family(true), status.gateway6 ? status.gateway6->text() : "");
     // An address is kept while the cable is out, and is of no use then.
-    if (has_address && !status.uplink.carrier) return cat(status.uplink.state, ", address ", line);
-    if (status.gateway) line += cat(" via ", status.gateway->text());
+    if (!addresses.empty() && !status.uplink.carrier)
+        return cat(status.uplink.state, ", address ", addresses);
+    if (line.empty()) line = status.uplink.state;
     line += cat(", ", count, count == 1 ? " agent" : " agents");
     if (!status.rules_loaded) line += ", no firewall: agents get no network";
+    // On the console, where nobody can ask: the first thing that is wrong.
+    const auto& problem = status.problems.empty() ? upstream_.problem() : status.problems.front();
+    if (!problem.empty()) line += cat("; ", printable(problem, kMostProblemBytes));
     return line;
 }
 

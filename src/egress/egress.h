@@ -74,7 +74,8 @@ public:
     // Told when status_line() may differ.
     void on_status(std::function<void()> changed) { status_changed_ = std::move(changed); }
 
-    // "192.0.2.7 via 192.0.2.1, 2 agents", or what the network is waiting for.
+    // "192.0.2.7 via 192.0.2.1, 2001:db8::7 via fe80::1, 2 agents", or what the network is waiting for; then
+    // the first thing that is wrong with it.
     std::string status_line() const;
     std::vector<std::string> problems() const;
     NetworkStatus network_status() const { return network_.status(); }
@@ -88,6 +89,7 @@ private:
     Egress(asio::io_context& context, Loop& loop, NetworkAccess network, EgressOptions options,
            Authority authority);
     ProxySetup proxy_setup();
+    Upstream::Options upstream_options();
     Result<Attached> connect(const std::shared_ptr<Agent>& agent);
     std::optional<Flow> identify(const tcp::endpoint& local, const tcp::endpoint& remote);
     void keep_time();
@@ -109,6 +111,7 @@ private:
     std::unique_ptr<TimeSync> time_;
     std::vector<std::string> time_servers_; // that time_ asks
     std::function<void()> status_changed_;
+    std::string last_line_; // of the status, at the last tick
     Watch tick_;
 };
 

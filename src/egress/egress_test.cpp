@@ -68,6 +68,11 @@ protected:
                     status.addresses = {*IpAddress::parse("fe80::1"), *IpAddress::parse("192.0.2.7")};
                     status.own_addresses = {*IpAddress::parse("203.0.113.9")};
                     status.gateway = Ip4::parse("192.0.2.1");
+                    if (has_problem_) status.problems = {"no answer to DHCP"};
+                    if (has_ipv6_) {
+                        status.addresses.push_back(*IpAddress::parse("2001:db8::7"));
+                        status.gateway6 = Ip6::parse("fe80::1");
+                    }
                     return status;
                 }};
         egress_ = *Egress::make(*context_, *loop_, std::move(network), {.state_folder = folder_});
@@ -113,7 +118,7 @@ protected:
     std::string folder_ = cat(testing::TempDir(), "egress_test_", ::getpid());
     std::vector<uid_t> allowed_{::getuid()};
     bool rules_loaded_ = true;
-    std::atomic<bool> carrier_ = true;
+    std::atomic<bool> carrier_ = true, has_ipv6_ = false, has_problem_ = false;
     std::set<unsigned> taps_;
     std::vector<Endpoint4> literals_;
     std::unique_ptr<Loop> loop_;
@@ -206,7 +211,18 @@ TEST_F(EgressTest, AnAgentIsAttachedWithATapAndTheBoxsCertificate) {
     EXPECT_EQ(status.at("agents").get_array().size(), 1);
     EXPECT_EQ(status.at("agents").get_array()[0].at("dropped_packets").to_number<int>(), 7);
     EXPECT_EQ(there([&] { return egress_->status_line(); }), "192.0.2.7 via 192.0.2.1, 1 agent");
+    EXPECT_TRUE(status.at("gateway6").is_null());
+    has_ipv6_ = true;
+    EXPECT_EQ(there([&] { return egress_->status_line(); }),
+              "192.0.2.7 via 192.0.2.1, 2001:db8::7 via fe80::1, 1 agent");
+    EXPECT_EQ(call("Status", {})->at("gateway6").get_string(), "fe80::1");
     carrier_ = false;
+    EXPECT_EQ(there([&] { return egress_->status_line(); }), "no cable, address 192.0.2.7, 2001:db8::7");
+    has_ipv6_ = false;
+    has_problem_ = carrier_ = true;
+    EXPECT_EQ(there([&] { return egress_->status_line(); }),
+              "192.0.2.7 via 192.0.2.1, 1 agent; no answer to DHCP");
+    has_problem_ = carrier_ = false;
     EXPECT_EQ(there([&] { return egress_->status_line(); }), "no cable, address 192.0.2.7");
     ASSERT_TRUE(call("Attach", attach_parameters("one"))) << "again: replaced";
     EXPECT_EQ(taps_.size(), 1);

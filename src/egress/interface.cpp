@@ -166,6 +166,7 @@ static void status(Egress& egress, Call call) {
                                         {"state", network.uplink.state}}},
                 {"addresses", texts(network.addresses)},
                 {"gateway", network.gateway ? json::value(network.gateway->text()) : json::value()},
+                {"gateway6", network.gateway6 ? json::value(network.gateway6->text()) : json::value()},
                 {"dns_servers", texts(network.dns_servers)},
                 {"rules_loaded", network.rules_loaded},
                 {"problems", std::move(problems)},

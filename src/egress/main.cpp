@@ -64,15 +64,22 @@ Configured configure(const std::string& path) {
         manifest::apply_machine_document(machine, *text, path);
     else
         out.problems.push_back(cat(text.error().message, "; using DHCP"));
+    out.network.vlan = machine.vlan;
     out.network.dhcp = machine.dhcp;
     if (machine.address) out.network.address = Prefix4::parse(*machine.address);
     if (machine.gateway) out.network.gateway = Ip4::parse(*machine.gateway);
-    if (!machine.dhcp && !out.network.address)
+    out.network.router_advertisements = machine.router_advertisements;
+    if (machine.address6) out.network.address6 = Prefix6::parse(*machine.address6);
+    if (machine.gateway6) out.network.gateway6 = Ip6::parse(*machine.gateway6);
+    if (out.network.address6 && !out.network.address6->address.global_unicast()) {
         out.problems.push_back(
-            "network.address is no IPv4 address with its network's length, such as 192.0.2.7/24");
-    if (machine.gateway && !out.network.gateway)
-        out.problems.push_back(
-            cat("network.gateway ", *machine.gateway, " is no IPv4 address: it is not used"));
+            cat("network.address6 ", *machine.address6,
+                " is no address that others can reach (2000::/3 or fc00::/7): it is not used"));
+        out.network.address6.reset();
+    }
+    if (!machine.dhcp && !out.network.address && !machine.router_advertisements && !out.network.address6)
+        out.problems.push_back("the machine configuration gives this box no address: set network.address, "
+                               "network.address6, network.dhcp or network.router_advertisements");
     for (const auto& server : machine.dns_servers)
         if (auto address = IpAddress::parse(server)) out.network.dns_servers.push_back(*address);
     for (const auto& [name, address] : machine.hosts)
@@ -140,6 +147,7 @@ Result<> serve(Service& service, const Options& options) {
     egress->on_status({});
     server.reset();
     egress.reset();
+    network->release();
     return served;
 }
 

@@ -92,7 +92,8 @@ protected:
         bridge_ = *net::LoopInAsio::attach(*context_, *loop_);
         upstream_.emplace(
             *context_, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
-            Upstream::Options{.port = dns_.port(), .timeout = 500ms});
+            Upstream::Options{
+                .port = dns_.port(), .timeout = 500ms, .hosts = {}, .reach = [this] { return reach_; }});
         injector_.emplace(*loop_, folder_ + "/warden.sock");
         proxy_.emplace(
             *context_,
@@ -106,8 +107,9 @@ protected:
                        .route =
                            [this](const IpAddress& address, uint16_t) {
                                dialled_ += address.text() + " ";
+                               bool there = origin_ && (address.v6 || !ipv4_is_dead_);
                                return tcp::endpoint(asio::ip::address_v4::loopback(),
-                                                    origin_ ? origin_->port() : 1);
+                                                    there ? origin_->port() : 1);
                            },
                        .times = times_,
                        .most_of_one_agent = most_connections_});
@@ -183,6 +185,8 @@ protected:
     ProxyTimes times_;
     size_t most_connections_ = 64;
     std::string dialled_;
+    Reach reach_;
+    bool ipv4_is_dead_ = false;
     uint16_t port_ = 0;
     std::unique_ptr<Loop> loop_;
     std::unique_ptr<asio::io_context> context_;
@@ -651,6 +655,39 @@ TEST_F(ProxyTest, AllowPrivateOpensPrivateAddressesAndNoMore) {
     TestClient client(port_);
     ASSERT_EQ(client.tls(kHost, outside_->certificate_pem()), "");
     EXPECT_EQ(dialled_, "10.0.0.5 ");
+}
+
+// Control: lookup_other() in dial().
+TEST_F(ProxyTest, OneFamilyThatDoesNotWorkLeavesTheOther) {
+    reach_ = {.v4 = true, .v6 = true};
+    ipv4_is_dead_ = true;
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    dns_.set(kHost, {"8.8.4.4", "8.8.8.8", "9.9.9.9", "2606:4700::1111"});
+    start();
+    TestClient client(port_);
+    ASSERT_EQ(client.tls(kHost, outside_->certificate_pem()), "");
+    EXPECT_EQ(dialled_, "8.8.4.4 8.8.8.8 2606:4700::1111 ");
+}
+
+TEST_F(ProxyTest, ABoxWithIpv6OnlyReachesAHostWithIpv6Only) {
+    reach_ = {.v4 = false, .v6 = true};
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    dns_.set(kHost, {"2606:4700::1111"});
+    start();
+    TestClient client(port_);
+    ASSERT_EQ(client.tls(kHost, outside_->certificate_pem()), "");
+    EXPECT_EQ(dialled_, "2606:4700::1111 ");
+}
+
+// Control: may_dial() in try_addresses(), for the second family too.
+TEST_F(ProxyTest, TheOtherFamilysAddressesAreCheckedAsWell) {
+    reach_ = {.v4 = true, .v6 = true};
+    ipv4_is_dead_ = true;
+    origin(outside(), [](const std::string&) { return std::vector{reply("ok")}; });
+    dns_.set(kHost, {"8.8.4.4", "::1", "fe80::1", "fd00::1", "::ffff:10.0.0.5", "fd00:ec2::254"});
+    start();
+    EXPECT_NE(TestClient(port_).tls(kHost, outside_->certificate_pem()), "");
+    EXPECT_EQ(dialled_, "8.8.4.4 ");
 }
 
 // Control: Policy::decide() in serve().

@@ -230,6 +230,33 @@ Task<Result<>> Session::connect_to(const IpAddress& address) {
     co_return Result<>();
 }
 
+Task<bool> Session::try_addresses(const std::vector<IpAddress>& addresses, size_t most, Dialling& dialling) {
+    size_t tried = 0;
+    for (const auto& address : addresses) {
+        if (!client_.socket().is_open()) break; // we are being closed
+        auto check = may_dial(address, decision_.private_allowed, setup_->own_addresses());
+        if (!check.allowed) {
+            auto host = host_text(destination().host);
+            address_ = address.text();
+            dialling.refused =
+                Refusal{.reason = cat(host, " is at ", address_, ", ", describe(check.kind)),
+                        .add = can_be_opened(check.kind) ? cat("allow_private = [\"", host, "\"]") : ""};
+            continue;
+        }
+        if (tried++ == most) break;
+        dialling.tried++;
+        auto connected = co_await connect_to(address);
+        // Its rules may have changed while we were connecting.
+        if (!client_.socket().is_open()) break;
+        if (connected) {
+            record_allowed(address);
+            co_return true;
+        }
+        dialling.said = connected.error().message;
+    }
+    co_return false;
+}
+
 Task<std::expected<void, Refusal>> Session::dial() {
     deadline_.limit(setup_->times.dial);
     auto failed = [](std::string reason) {
@@ -242,35 +269,24 @@ Task<std::expected<void, Refusal>> Session::dial() {
     if (!use(Resource::Bytes) || !use(Resource::Connections)) co_return std::unexpected(instead_of({}));
     auto found = co_await addresses();
     if (!found) co_return failed(found.error().message);
-    std::optional<Refusal> refused;
-    std::string said = "no address";
-    size_t tried = 0;
-    for (const auto& address : *found) {
-        if (!client_.socket().is_open()) co_return failed("the connection was ended meanwhile");
-        auto check = may_dial(address, decision_.private_allowed, setup_->own_addresses());
-        if (!check.allowed) {
-            auto host = host_text(destination().host);
-            address_ = address.text();
-            refused =
-                Refusal{.reason = cat(host, " is at ", address_, ", ", describe(check.kind)),
-                        .add = can_be_opened(check.kind) ? cat("allow_private = [\"", host, "\"]") : ""};
-            continue;
-        }
-        if (tried++ == kMaxDialled) break;
-        auto connected = co_await connect_to(address);
-        // Its rules may have changed while we were connecting.
-        if (connected && !client_.socket().is_open()) co_return failed("the connection was ended meanwhile");
-        if (connected) {
-            record_allowed(address);
-            deadline_.keep(setup_->times.idle);
-            co_return std::expected<void, Refusal>();
-        }
-        said = connected.error().message;
-        if (!client_.socket().is_open()) break; // we are being closed
+    auto reach = setup_->upstream.reach();
+    const auto* name = std::get_if<HostName>(&destination().host);
+    // One family that does not work leaves time for the other.
+    size_t most = reach.v4 && reach.v6 && name ? kMaxDialled / 2 : kMaxDialled;
+    Dialling dialling;
+    bool connected = co_await try_addresses(*found, most, dialling);
+    if (!connected && dialling.tried > 0 && name && client_.socket().is_open()) {
+        auto others = co_await setup_->upstream.lookup_other(*name, found->front().v6);
+        connected = co_await try_addresses(others, most, dialling);
+    }
+    if (connected) {
+        deadline_.keep(setup_->times.idle);
+        co_return std::expected<void, Refusal>();
     }
     server_.reset();
-    if (refused && tried == 0) co_return std::unexpected(*refused);
-    co_return failed(said);
+    if (!client_.socket().is_open()) co_return failed("the connection was ended meanwhile");
+    if (dialling.refused && dialling.tried == 0) co_return std::unexpected(*dialling.refused);
+    co_return failed(dialling.said);
 }
 
 // One way. False: it broke, the other way is of no use either.

@@ -74,6 +74,13 @@ private:
     Task<std::string> first_bytes(Clock::duration time);
     Task<Result<std::vector<IpAddress>>> addresses();
     Task<Result<>> connect_to(const IpAddress& address);
+    struct Dialling {
+        std::optional<Refusal> refused; // of the last address that may not be dialled
+        std::string said = "no address";
+        size_t tried = 0;
+    };
+    // Of these, until one answers; at most so many. True: server() is there.
+    Task<bool> try_addresses(const std::vector<IpAddress>& addresses, size_t most, Dialling& dialling);
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
     void record_allowed(const IpAddress& address);

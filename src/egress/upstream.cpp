@@ -13,8 +13,9 @@ constexpr size_t kMaxCached = 512;
 constexpr uint32_t kLeastTtl_s = 5, kMostTtl_s = 300;
 constexpr size_t kMaxServers = 4;
 constexpr size_t kMaxAddresses = 16;
-constexpr size_t kMostFailing = 16;
+constexpr size_t kMostRemembered = 16;
 constexpr auto kFailingTime = std::chrono::seconds(60); // a server that failed is asked last for so long
+constexpr auto kTcpOnlyTime = std::chrono::minutes(10); // one that answered by TCP only is asked that way
 
 Upstream::Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers,
                    Options options)
@@ -98,55 +99,79 @@ Task<Result<dns::UpstreamAnswer>> Upstream::ask_server(IpAddress server, const H
     if (!by_tcp) {
         auto question = random_question(name, type, false);
         if (!question) co_return question.error();
-        auto message = co_await exchange_udp({to_asio(server), options_.port}, *question);
+        auto message = co_await exchange_udp({where(server), options_.port}, *question);
         if (!message) co_return message.error();
         auto answer = dns::parse_answer(*message, *question);
         if (!answer || !answer->truncated) co_return answer;
     }
     auto question = random_question(name, type, true);
     if (!question) co_return question.error();
-    auto message = co_await exchange_tcp({to_asio(server), options_.port}, *question);
+    auto message = co_await exchange_tcp({where(server), options_.port}, *question);
     if (!message) co_return message.error();
     co_return dns::parse_answer(*message, *question);
 }
 
+asio::ip::address Upstream::where(const IpAddress& server) const {
+    if (server.link_local6()) return asio::ip::address_v6(server.bytes, reach().link);
+    return to_asio(server);
+}
+
+// --- what is remembered of servers
+
+void Upstream::drop(std::vector<Remembered>& list, const IpAddress& server) {
+    auto now = Clock::now();
+    std::erase_if(list, [&](const Remembered& one) { return one.server == server || one.until <= now; });
+}
+
+void Upstream::put(std::vector<Remembered>& list, const IpAddress& server, Clock::duration time) {
+    drop(list, server);
+    if (list.size() == kMostRemembered) list.erase(list.begin());
+    list.push_back({server, Clock::now() + time});
+}
+
 std::vector<IpAddress> Upstream::servers_in_order() {
     auto servers = servers_();
-    std::erase_if(failing_, [now = Clock::now()](const Failing& entry) { return entry.until <= now; });
+    auto now = Clock::now();
+    std::erase_if(failing_, [now](const Remembered& one) { return one.until <= now; });
     std::ranges::stable_partition(servers, [this](const IpAddress& server) {
-        return std::ranges::find(failing_, server, &Failing::server) == failing_.end();
+        return std::ranges::find(failing_, server, &Remembered::server) == failing_.end();
     });
     if (servers.size() > kMaxServers) servers.resize(kMaxServers);
     return servers;
 }
 
-void Upstream::failed(const IpAddress& server) {
-    std::erase_if(failing_, [&](const Failing& entry) { return entry.server == server; });
-    if (failing_.size() == kMostFailing) failing_.erase(failing_.begin());
-    failing_.push_back({server, Clock::now() + kFailingTime});
+bool Upstream::by_tcp_only(const IpAddress& server) {
+    auto found = std::ranges::find(tcp_only_, server, &Remembered::server);
+    return found != tcp_only_.end() && Clock::now() < found->until;
 }
 
-void Upstream::answered(const IpAddress& server) {
-    std::erase_if(failing_, [&](const Failing& entry) { return entry.server == server; });
+void Upstream::failed(const IpAddress& server) { put(failing_, server, kFailingTime); }
+
+void Upstream::answered(const IpAddress& server, bool by_tcp) {
+    drop(failing_, server);
+    if (by_tcp && !by_tcp_only(server)) put(tcp_only_, server, kTcpOnlyTime);
     problem_.clear();
 }
 
 // Each server in turn, by UDP; then by TCP, for a network that loses our datagrams or a server that does not
-// keep the letters' case.
+// keep the letters' case. One that needs this is asked by TCP at once for a while.
 Task<Result<dns::UpstreamAnswer>> Upstream::ask(const HostName& name, uint16_t type) {
     auto servers = servers_in_order();
     if (servers.empty())
         co_return error("this box has no DNS server: none by DHCP, and no dns_servers in its configuration");
     std::string said;
     bool heard = false;
-    for (bool by_tcp : {false, true})
+    for (bool once_more : {false, true})
         for (const auto& server : servers) {
+            bool tcp_only = by_tcp_only(server), by_tcp = once_more || tcp_only;
+            if (once_more && tcp_only) continue; // that was the way it has been asked already
             auto answer = co_await ask_server(server, name, type, by_tcp);
             if (!answer) {
+                if (tcp_only) drop(tcp_only_, server); // by UDP the next time
                 said = cat("DNS server ", server.text(), ": ", answer.error().message);
                 failed(server);
             } else if (answer->rcode == dns::Rcode::NoError || answer->rcode == dns::Rcode::NxDomain) {
-                answered(server);
+                answered(server, by_tcp);
                 co_return answer;
             } else {
                 said = cat("DNS server ", server.text(), " answers with error ",
@@ -160,39 +185,63 @@ Task<Result<dns::UpstreamAnswer>> Upstream::ask(const HostName& name, uint16_t t
     co_return error(cat("look up ", name.text(), ": ", said));
 }
 
-void Upstream::remember(const HostName& name, const Result<std::vector<IpAddress>>& addresses,
-                        uint32_t ttl_s) {
+// --- look-ups
+
+const Upstream::Cached* Upstream::cached(const Asked& asked) {
+    if (auto now = reach(); now != cached_for_) {
+        cache_.clear();
+        cached_for_ = now;
+    }
+    auto found = cache_.find(asked);
+    return found != cache_.end() && Clock::now() < found->second.until ? &found->second : nullptr;
+}
+
+void Upstream::remember(const Asked& asked, const Result<std::vector<IpAddress>>& addresses, uint32_t ttl_s) {
     auto now = Clock::now();
     if (cache_.size() >= kMaxCached)
         std::erase_if(cache_, [&](auto& entry) { return entry.second.until <= now; });
     if (cache_.size() >= kMaxCached) cache_.clear();
     auto until = now + std::chrono::seconds(std::clamp(ttl_s, kLeastTtl_s, kMostTtl_s));
-    cache_.insert_or_assign(name, Cached{addresses, until});
+    cache_.insert_or_assign(asked, Cached{addresses, until});
 }
 
 Task<Result<std::vector<IpAddress>>> Upstream::lookup(HostName name) {
     if (auto known = options_.hosts.find(name); known != options_.hosts.end())
         co_return std::vector<IpAddress>{known->second};
-    if (auto cached = cache_.find(name); cached != cache_.end() && Clock::now() < cached->second.until)
-        co_return cached->second.addresses;
-    for (uint16_t type : {dns::kTypeA, dns::kTypeAaaa}) {
+    Asked asked(name, 0);
+    if (const auto* known = cached(asked)) co_return known->addresses;
+    auto types = std::array{dns::kTypeA, dns::kTypeAaaa};
+    if (auto now = reach(); now.v6 && !now.v4) std::swap(types[0], types[1]);
+    for (uint16_t type : types) {
         auto answer = co_await ask(name, type);
         if (!answer) co_return answer.error();
         if (answer->rcode == dns::Rcode::NxDomain) {
             Result<std::vector<IpAddress>> none =
                 error(cat("there is no host ", name.text(), " (DNS says so)"));
-            remember(name, none, 0);
+            remember(asked, none, 0);
             co_return none;
         }
         if (answer->addresses.empty()) continue;
         if (answer->addresses.size() > kMaxAddresses) answer->addresses.resize(kMaxAddresses);
         Result<std::vector<IpAddress>> found = std::move(answer->addresses);
-        remember(name, found, answer->ttl_s);
+        remember(asked, found, answer->ttl_s);
         co_return found;
     }
     Result<std::vector<IpAddress>> none = error(cat(name.text(), " has no address (DNS says so)"));
-    remember(name, none, 0);
+    remember(asked, none, 0);
     co_return none;
+}
+
+Task<std::vector<IpAddress>> Upstream::lookup_other(HostName name, bool family_v6) {
+    auto now = reach();
+    if (options_.hosts.contains(name) || !(family_v6 ? now.v4 : now.v6)) co_return std::vector<IpAddress>();
+    Asked asked(name, family_v6 ? dns::kTypeA : dns::kTypeAaaa);
+    if (const auto* known = cached(asked)) co_return known->addresses.value_or(std::vector<IpAddress>());
+    auto answer = co_await ask(name, asked.second);
+    if (!answer) co_return std::vector<IpAddress>();
+    if (answer->addresses.size() > kMaxAddresses) answer->addresses.resize(kMaxAddresses);
+    remember(asked, answer->addresses, answer->ttl_s);
+    co_return answer->addresses;
 }
 
 } // namespace nullbox::egress

@@ -15,20 +15,33 @@
 
 namespace nullbox::egress {
 
+// What the box's network is good for now.
+struct Reach {
+    bool v4 = true, v6 = false;
+    unsigned link = 0; // that link-local servers (fe80::/10) are on
+    bool operator==(const Reach&) const = default;
+};
+
 class Upstream {
 public:
     struct Options {
         uint16_t port = 53;
         std::chrono::milliseconds timeout{1500};  // of one server's answer
         std::map<HostName, IpAddress> hosts = {}; // known without asking, from the machine configuration
+        std::function<Reach()> reach = {};        // asked at each look-up; none: IPv4
     };
     // servers: asked for at each look-up, in order of preference.
     Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers, Options options);
     Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers)
         : Upstream(context, std::move(servers), Options{}) {}
 
-    // IPv4 addresses, or IPv6 ones for a name that has only these. Never empty.
+    // IPv4 addresses, or IPv6 ones for a name that has only these; the other way round where IPv6 is all that
+    // the box has. Never empty.
     Task<Result<std::vector<IpAddress>>> lookup(HostName name);
+    // For when none of those works, whose family was this: addresses of the other one. Empty: there are none,
+    // or the box has not that family.
+    Task<std::vector<IpAddress>> lookup_other(HostName name, bool family_v6);
+    Reach reach() const { return options_.reach ? options_.reach() : Reach{}; }
 
     // For people: of the last look-up that no server answered; empty once one does.
     const std::string& problem() const { return problem_; }
@@ -48,18 +61,25 @@ private:
     // The servers to ask now: in order of preference, but those that lately failed after the others.
     std::vector<IpAddress> servers_in_order();
     void failed(const IpAddress& server);
-    void answered(const IpAddress& server);
-    void remember(const HostName& name, const Result<std::vector<IpAddress>>& addresses, uint32_t ttl_s);
+    void answered(const IpAddress& server, bool by_tcp);
+    bool by_tcp_only(const IpAddress& server);
+    asio::ip::address where(const IpAddress& server) const;
+    using Asked = std::pair<HostName, uint16_t>; // type 0: lookup()
+    const Cached* cached(const Asked& asked);
+    void remember(const Asked& asked, const Result<std::vector<IpAddress>>& addresses, uint32_t ttl_s);
 
     asio::io_context& context_;
     std::function<std::vector<IpAddress>()> servers_;
     Options options_;
-    std::map<HostName, Cached> cache_;
-    struct Failing {
+    std::map<Asked, Cached> cache_;
+    Reach cached_for_; // the cache is of this; another one asks anew
+    struct Remembered {
         IpAddress server;
         Clock::time_point until;
     };
-    std::vector<Failing> failing_; // at most kMostFailing
+    static void put(std::vector<Remembered>& list, const IpAddress& server, Clock::duration time);
+    static void drop(std::vector<Remembered>& list, const IpAddress& server);
+    std::vector<Remembered> failing_, tcp_only_; // at most kMostRemembered each
     std::string problem_;
 };
 

@@ -16,7 +16,10 @@ protected:
         asio::io_context context;
         Upstream upstream(
             context, [servers] { return std::vector<IpAddress>(servers, *IpAddress::parse("127.0.0.1")); },
-            {.port = dns_.port(), .timeout = std::chrono::milliseconds(200), .hosts = hosts_});
+            {.port = dns_.port(),
+             .timeout = std::chrono::milliseconds(200),
+             .hosts = hosts_,
+             .reach = [this] { return reach_; }});
         Result<std::vector<IpAddress>> found = error("not asked");
         auto task = [&]() -> Task<void> { found = co_await upstream.lookup(*HostName::parse(name)); };
         asio::co_spawn(context, task(), asio::detached);
@@ -25,6 +28,7 @@ protected:
     }
     TestDns dns_;
     std::map<HostName, IpAddress> hosts_;
+    Reach reach_;
 };
 
 TEST_F(UpstreamTest, FindsAddresses) {
@@ -35,6 +39,76 @@ TEST_F(UpstreamTest, FindsAddresses) {
     EXPECT_EQ((*found)[0].text(), "8.8.4.4");
     dns_.set("six.example.org", {"2606:4700::1111"});
     EXPECT_EQ(lookup("six.example.org")->front().text(), "2606:4700::1111");
+}
+
+TEST_F(UpstreamTest, ABoxWithIpv6OnlyAsksForThatFirst) {
+    dns_.set("both.example.org", {"8.8.4.4", "2606:4700::1111"});
+    dns_.set("four.example.org", {"8.8.4.4"});
+    EXPECT_EQ(lookup("both.example.org")->front().text(), "8.8.4.4");
+    reach_ = {.v4 = false, .v6 = true};
+    EXPECT_EQ(lookup("both.example.org")->front().text(), "2606:4700::1111");
+    EXPECT_EQ(lookup("four.example.org")->front().text(), "8.8.4.4") << "so that it is said what it has";
+    reach_ = {.v4 = true, .v6 = true};
+    EXPECT_EQ(lookup("both.example.org")->front().text(), "8.8.4.4") << "the other one is for later";
+}
+
+TEST_F(UpstreamTest, TheOtherFamilyIsAskedForWhereTheBoxHasIt) {
+    dns_.set("both.example.org", {"8.8.4.4", "2606:4700::1111"});
+    asio::io_context context;
+    Upstream upstream(context, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
+                      {.port = dns_.port(), .reach = [this] { return reach_; }});
+    auto other = [&](bool family_v6) {
+        std::string found;
+        auto task = [&]() -> Task<void> {
+            for (const auto& one :
+                 co_await upstream.lookup_other(*HostName::parse("both.example.org"), family_v6))
+                found += one.text() + " ";
+        };
+        asio::co_spawn(context, task(), asio::detached);
+        context.restart();
+        context.run();
+        return found;
+    };
+    EXPECT_EQ(other(false), "");
+    EXPECT_EQ(dns_.queries(), 0) << "this box has IPv4 only";
+    reach_.v6 = true;
+    EXPECT_EQ(other(false), "2606:4700::1111 ");
+    EXPECT_EQ(other(false), "2606:4700::1111 ");
+    EXPECT_EQ(dns_.queries(), 1) << "and then it is known";
+    EXPECT_EQ(other(true), "8.8.4.4 ");
+    reach_.v4 = false;
+    EXPECT_EQ(other(true), "");
+}
+
+// Control: tcp_only_. Without it each look-up waits for UDP's time-out first.
+TEST_F(UpstreamTest, AServerThatAnswersByTcpOnlyIsRemembered) {
+    for (auto name : {"a.example.org", "b.example.org"}) dns_.set(name, {"8.8.4.4"});
+    dns_.lower_case = dns_.by_tcp = true;
+    asio::io_context context;
+    Upstream upstream(context, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
+                      {.port = dns_.port(), .timeout = std::chrono::milliseconds(200)});
+    auto ask = [&](std::string_view name) {
+        bool found = false;
+        auto task = [&]() -> Task<void> {
+            found = (co_await upstream.lookup(*HostName::parse(name))).has_value();
+        };
+        asio::co_spawn(context, task(), asio::detached);
+        context.restart();
+        context.run();
+        return found;
+    };
+    EXPECT_TRUE(ask("a.example.org"));
+    EXPECT_EQ(dns_.queries(), 2) << "by UDP in vain, then by TCP";
+    EXPECT_TRUE(ask("b.example.org"));
+    EXPECT_EQ(dns_.queries(), 3);
+    EXPECT_EQ(dns_.streams(), 2);
+    dns_.by_tcp = false; // it changes its mind
+    dns_.lower_case = false;
+    dns_.set("c.example.org", {"8.8.4.4"});
+    dns_.set("d.example.org", {"8.8.4.4"});
+    EXPECT_FALSE(ask("c.example.org")) << "for one look-up";
+    EXPECT_TRUE(ask("d.example.org"));
+    EXPECT_EQ(dns_.streams(), 2);
 }
 
 TEST_F(UpstreamTest, AConfiguredHostIsNotAskedFor) {

@@ -24,16 +24,21 @@ static std::string wrong_server(std::string_view text) {
     return numeric ? wrong_address(text) : wrong_host_name(text);
 }
 
-static std::string wrong_interface_address(std::string_view text) {
+static std::string wrong_of_family(std::string_view text, bool v6) {
+    if (auto wrong = wrong_address(text); !wrong.empty()) return wrong;
+    if (is_ipv6(text) == v6) return {};
+    return v6 ? "must be an IPv6 address; an IPv4 one is written without the 6 in the key's name"
+              : "must be an IPv4 address; an IPv6 one belongs in address6 and gateway6";
+}
+
+static std::string wrong_interface_address(std::string_view text, bool v6) {
     size_t slash = text.find('/');
-    auto address = text.substr(0, slash);
-    auto wrong = wrong_address(address);
-    int64_t longest = is_ipv6(address) ? 128 : 32;
+    auto wrong = wrong_of_family(text.substr(0, slash), v6);
     if (wrong.empty() && slash != std::string_view::npos &&
-        parse_number(text.substr(slash + 1), 1, longest).has_value())
+        parse_number(text.substr(slash + 1), 1, v6 ? 128 : 32).has_value())
         return {};
-    return cat("must be an address with the length of its network, such as \"192.0.2.7/24\", is \"",
-               printable(text, 80), "\"");
+    return cat("must be an ", v6 ? "IPv6" : "IPv4", " address with the length of its network, such as \"",
+               v6 ? "2001:db8::7/64" : "192.0.2.7/24", "\", is \"", printable(text, 80), "\"");
 }
 
 constexpr TextRule kHostName{
@@ -45,34 +50,65 @@ constexpr ListRule kTimeServers{.example = "[\"time.example.org\"]",
 constexpr ListRule kDnsServers{
     .example = "[\"192.0.2.53\"]", .most_items = kMostServers, .most_bytes = 64, .wrong = wrong_address};
 
-// [network]. An address switches DHCP off, dhcp = true an address of an earlier document.
-static void read_network(Section& section, MachineConfig& config) {
+namespace {
+// The keys of one family in [network], and what they set.
+struct Family {
+    std::string_view address, gateway, automatic; // names of keys
+    TextRule address_form, gateway_form;
+};
+} // namespace
+
+constexpr Family kIpv4{
+    .address = "address",
+    .gateway = "gateway",
+    .automatic = "dhcp",
+    .address_form = {.example = "\"192.0.2.7/24\"",
+                     .most_bytes = 64,
+                     .wrong = [](std::string_view text) { return wrong_interface_address(text, false); }},
+    .gateway_form = {.example = "\"192.0.2.1\"", .most_bytes = 64, .wrong = [](std::string_view text) {
+                         return wrong_of_family(text, false);
+                     }}};
+constexpr Family kIpv6{
+    .address = "address6",
+    .gateway = "gateway6",
+    .automatic = "router_advertisements",
+    .address_form = {.example = "\"2001:db8::7/64\"",
+                     .most_bytes = 64,
+                     .wrong = [](std::string_view text) { return wrong_interface_address(text, true); }},
+    .gateway_form = {.example = "\"2001:db8::1\"", .most_bytes = 64, .wrong = [](std::string_view text) {
+                         return wrong_of_family(text, true);
+                     }}};
+
+// An address switches DHCP (router advertisements) off, dhcp = true takes an address of an earlier document
+// back.
+static void read_family(Section& section, const Family& family, bool& is_automatic,
+                        std::optional<std::string>& its_address, std::optional<std::string>& its_gateway) {
     std::string address, gateway;
-    bool dhcp = config.dhcp;
-    bool has_address = section.text(
-        "address", {.example = "\"192.0.2.7/24\"", .most_bytes = 64, .wrong = wrong_interface_address},
-        address);
-    bool has_gateway = section.text(
-        "gateway", {.example = "\"192.0.2.1\"", .most_bytes = 64, .wrong = wrong_address}, gateway);
-    bool has_dhcp = section.boolean("dhcp", dhcp);
-    if (has_dhcp && dhcp && (section.has("address") || section.has("gateway")))
-        return section.wrong("dhcp", "must not be true beside address or gateway; keep one of them");
-    if (has_dhcp && dhcp) {
-        config.address.reset();
-        config.gateway.reset();
+    bool automatic = is_automatic;
+    bool has_address = section.text(family.address, family.address_form, address);
+    bool has_gateway = section.text(family.gateway, family.gateway_form, gateway);
+    bool has_automatic = section.boolean(family.automatic, automatic);
+    if (has_automatic && automatic && (section.has(family.address) || section.has(family.gateway)))
+        return section.wrong(family.automatic, cat("must not be true beside ", family.address, " or ",
+                                                   family.gateway, "; keep one of them"));
+    if (has_automatic && automatic) {
+        its_address.reset();
+        its_gateway.reset();
     }
-    const auto& used = has_address ? std::optional(address) : config.address;
-    if (has_gateway && !used) {
-        if (section.has("address")) return; // which is wrong, and said to be
-        return section.wrong("gateway", "needs an address beside it, such as address = \"192.0.2.7/24\"");
+    if (has_gateway && !has_address && !its_address) {
+        if (section.has(family.address)) return; // which is wrong, and said to be
+        return section.wrong(family.gateway, cat("needs an address beside it, such as ", family.address,
+                                                 " = ", family.address_form.example));
     }
-    if (has_gateway && is_ipv6(gateway) != is_ipv6(*used))
-        return section.wrong("gateway", cat("must be of the same family as the address, ", *used));
-    if (has_address && !has_gateway && config.gateway && is_ipv6(*config.gateway) != is_ipv6(address))
-        config.gateway.reset(); // of the earlier address
-    if (has_address) config.address = address;
-    if (has_gateway) config.gateway = gateway;
-    if (has_dhcp || has_address) config.dhcp = has_dhcp ? dhcp : false;
+    if (has_address) its_address = address;
+    if (has_gateway) its_gateway = gateway;
+    if (has_automatic || has_address) is_automatic = has_automatic ? automatic : false;
+}
+
+static void read_network(Section& section, MachineConfig& config) {
+    section.number("vlan", {.least = 0, .most = 4094}, config.vlan);
+    read_family(section, kIpv4, config.dhcp, config.address, config.gateway);
+    read_family(section, kIpv6, config.router_advertisements, config.address6, config.gateway6);
 }
 
 // One that is wrong keeps what an earlier document said of that name.
@@ -192,10 +228,14 @@ static void read_machine(Report& report, const Value& root, std::string_view pat
         section.number("port", {.least = 1, .most = 65'535}, config.gate_port);
         section.finish();
     }
-    static constexpr std::array<Section::Home, 6> kHomes = {{
+    static constexpr std::array<Section::Home, 10> kHomes = {{
+        {"vlan", "[network]"},
         {"address", "[network]"},
         {"gateway", "[network]"},
         {"dhcp", "[network]"},
+        {"address6", "[network]"},
+        {"gateway6", "[network]"},
+        {"router_advertisements", "[network]"},
         {"port", "[gate]"},
         {"public_key", "[operators.NAME]"},
         {"role", "[operators.NAME]"},
@@ -238,13 +278,17 @@ struct Option {
     std::string_view key;
     Value::Kind kind;
 };
-static constexpr std::array<Option, 9> kOptions = {{
+static constexpr std::array<Option, 13> kOptions = {{
     {"hostname", Value::Kind::Text},
     {"time_servers", Value::Kind::List},
     {"dns_servers", Value::Kind::List},
+    {"network.vlan", Value::Kind::Integer},
     {"network.address", Value::Kind::Text},
     {"network.gateway", Value::Kind::Text},
     {"network.dhcp", Value::Kind::Boolean},
+    {"network.address6", Value::Kind::Text},
+    {"network.gateway6", Value::Kind::Text},
+    {"network.router_advertisements", Value::Kind::Boolean},
     {"gate.port", Value::Kind::Integer},
     {"operators.NAME.public_key", Value::Kind::Text},
     {"operators.NAME.role", Value::Kind::Text},
@@ -362,11 +406,17 @@ std::string to_toml(const MachineConfig& config) {
     if (!config.certificate_authorities.empty())
         out += cat("certificate_authorities = ", in_quotes(config.certificate_authorities), "\n");
     out += "\n[network]\n";
+    if (config.vlan) out += cat("vlan = ", config.vlan, "\n");
     if (config.address)
         out += cat("address = ", in_quotes(*config.address), "\n");
     else
         out += cat("dhcp = ", config.dhcp, "\n");
     if (config.gateway) out += cat("gateway = ", in_quotes(*config.gateway), "\n");
+    if (config.address6)
+        out += cat("address6 = ", in_quotes(*config.address6), "\n");
+    else
+        out += cat("router_advertisements = ", config.router_advertisements, "\n");
+    if (config.gateway6) out += cat("gateway6 = ", in_quotes(*config.gateway6), "\n");
     out += cat("\n[gate]\nport = ", config.gate_port, "\n");
     if (!config.hosts.empty()) out += "\n[hosts]\n";
     for (const auto& [name, address] : config.hosts)

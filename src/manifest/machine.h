@@ -26,9 +26,14 @@ struct MachineConfig {
     std::optional<std::string> hostname; // RFC 1123 label or name
     std::vector<std::string> time_servers;
     std::vector<std::string> dns_servers; // addresses; checked as IPv4 or IPv6 literals
+    uint16_t vlan = 0;                    // [network] vlan = 5, 0..4094; 0: none
     // [network] address = "192.0.2.7/24", gateway = "192.0.2.1", or dhcp = true (default)
     bool dhcp = true;
     std::optional<std::string> address, gateway;
+    // The same for IPv6: address6 = "2001:db8::7/64", gateway6 = "fe80::1", or router_advertisements = true
+    // (default; RFC 4861, RFC 4862).
+    bool router_advertisements = true;
+    std::optional<std::string> address6, gateway6;
     // [hosts] NAME = ADDRESS: known without DNS; at most 64, by name
     std::map<std::string, std::string> hosts;
     // PEM certificates that servers may be signed by, besides the image's; empty: none. Replaced as a whole

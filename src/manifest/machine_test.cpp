@@ -58,16 +58,35 @@ TEST(Machine, AddressAndDhcpReplaceEachOther) {
     EXPECT_TRUE(config.dhcp);
     EXPECT_EQ(config.address, std::nullopt);
     EXPECT_EQ(config.gateway, std::nullopt);
-    config = applied({kWhole.text(), "network.address = \"2001:db8::7/64\"\n"});
-    EXPECT_EQ(to_text(config.diagnostics), "");
-    EXPECT_EQ(config.address, "2001:db8::7/64");
-    EXPECT_EQ(config.gateway, std::nullopt) << "the old one is of the other family";
     config = applied({kWhole.text(), "network.gateway = \"192.0.2.2\"\n"});
     EXPECT_EQ(config.gateway, "192.0.2.2");
     EXPECT_EQ(config.address, "192.0.2.7/24");
     config = applied({"network.dhcp = false\n"});
     EXPECT_FALSE(config.dhcp);
     EXPECT_EQ(to_text(config.diagnostics), "");
+}
+
+TEST(Machine, EachFamilyIsConfiguredForItself) {
+    EXPECT_TRUE(applied({""}).router_advertisements);
+    auto config = applied({"[network]\naddress6 = \"2001:db8::7/64\"\ngateway6 = \"fe80::1\"\n"});
+    EXPECT_EQ(to_text(config.diagnostics), "");
+    EXPECT_EQ(config.address6, "2001:db8::7/64");
+    EXPECT_EQ(config.gateway6, "fe80::1");
+    EXPECT_FALSE(config.router_advertisements);
+    EXPECT_TRUE(config.dhcp) << "IPv4 is as before";
+    config = applied({kWhole.text(), "network.address6 = \"2001:db8::7/64\"\n"},
+                     "nullbox.network.gateway6=2001:db8::1 nullbox.network.dhcp=true");
+    EXPECT_EQ(to_text(config.diagnostics), "");
+    EXPECT_TRUE(config.dhcp);
+    EXPECT_EQ(config.gateway6, "2001:db8::1");
+    config = applied({"network.address6 = \"2001:db8::7/64\"\nnetwork.gateway6 = \"fe80::1\"\n",
+                      "network.router_advertisements = true\n"});
+    EXPECT_TRUE(config.router_advertisements);
+    EXPECT_EQ(config.address6, std::nullopt);
+    EXPECT_EQ(config.gateway6, std::nullopt);
+    EXPECT_FALSE(applied({}, "nullbox.network.router_advertisements=false").router_advertisements);
+    EXPECT_EQ(applied({"[network]\nvlan = 4094\n"}).vlan, 4094);
+    EXPECT_EQ(applied({"network.vlan = 5\n"}, "nullbox.network.vlan=0").vlan, 0) << "taken back";
 }
 
 TEST(Machine, AWrongKeyKeepsItsEarlierValueAndTheRestCounts) {
@@ -91,7 +110,15 @@ TEST(Machine, AWrongKeyKeepsItsEarlierValueAndTheRestCounts) {
         {"network.address", "address = \"192.0.2.7/0\"", "with the length of its network"},
         {"network.address", "address = \"box/24\"", "with the length of its network"},
         {"network.gateway", "gateway = \"192.0.2\"", "must be an IPv4 or IPv6 address"},
-        {"network.gateway", "gateway = \"2001:db8::1\"", "same family as the address, 192.0.2.7/24"},
+        {"network.gateway", "gateway = \"2001:db8::1\"", "an IPv6 one belongs in address6 and gateway6"},
+        {"network.address", "address = \"2001:db8::7/64\"", "must be an IPv4 address with the length"},
+        {"network.gateway", "vlan = 4095", "must be a whole number from 0 to 4094", "network.vlan"},
+        {"network.gateway", "gateway6 = \"192.0.2.1\"", "must be an IPv6 address", "network.gateway6"},
+        {"network.gateway", "gateway6 = \"fe80::1\"", "needs an address beside it", "network.gateway6"},
+        {"network.gateway", "address6 = \"fe80::1\"", "an IPv6 address with the length of its network",
+         "network.address6"},
+        {"network.gateway", "router_advertisements = true\naddress6 = \"2001:db8::1/64\"",
+         "must not be true beside address6", "network.router_advertisements"},
         {"network.gateway", "dhcp = \"yes\"", "must be true or false", "network.dhcp"},
         {"network.gateway", "dhcp = true", "must not be true beside address", "network.dhcp"},
         {"network.gateway", "gatewy = \"192.0.2.1\"", "did you mean \"gateway\"?", "network.gatewy"},
@@ -251,6 +278,10 @@ TEST(Machine, WhatIsWrittenReadsBackTheSame) {
         EXPECT_EQ(again.dhcp, config.dhcp);
         EXPECT_EQ(again.address, config.address);
         EXPECT_EQ(again.gateway, config.gateway);
+        EXPECT_EQ(again.vlan, config.vlan);
+        EXPECT_EQ(again.router_advertisements, config.router_advertisements);
+        EXPECT_EQ(again.address6, config.address6);
+        EXPECT_EQ(again.gateway6, config.gateway6);
         EXPECT_EQ(again.gate_port, config.gate_port);
         EXPECT_EQ(again.operators, config.operators);
         EXPECT_EQ(again.hosts, config.hosts);
@@ -259,6 +290,8 @@ TEST(Machine, WhatIsWrittenReadsBackTheSame) {
     };
     check({});
     check(applied({"network.dhcp = false\n"}));
+    check(applied({"network.router_advertisements = false\nnetwork.vlan = 7\n"}));
+    check(applied({"network.address6 = \"2001:db8::7/64\"\nnetwork.gateway6 = \"fe80::1\"\n"}));
     check(applied({kWhole.text()}));
     check(applied({kWhole.text(), kDoor.text()}));
     check(applied({kWhole.text(), "network.dhcp = true\n", kDoor.text()}));

@@ -81,6 +81,22 @@ TEST(Sysctls, AbsentAndFailedAreToldApart) {
     EXPECT_EQ(*read_file(folder.path + "/kernel/panic"), "10\n");
 }
 
+// Control: the loop over kEachLink in apply_sysctls().
+TEST(Sysctls, CardsThatAreThereAlreadyBelieveNoRouterEither) {
+    Folder folder;
+    for (auto name : {"eth0", "all", "default"})
+        for (auto setting : {"accept_ra", "accept_redirects"}) {
+            auto path = cat(folder.path, "/net/ipv6/conf/", name, "/");
+            ASSERT_TRUE(make_directories(path));
+            ASSERT_TRUE(write_file_atomic(path + setting, "1\n", 0644));
+        }
+    EXPECT_TRUE(apply_sysctls(folder.path).failed.empty());
+    auto value = [&](std::string_view name) { return *read_file(cat(folder.path, "/net/ipv6/conf/", name)); };
+    EXPECT_EQ(value("eth0/accept_ra"), "0\n");
+    EXPECT_EQ(value("eth0/accept_redirects"), "0\n");
+    EXPECT_EQ(value("default/accept_ra"), "0\n");
+}
+
 TEST(DataPartition, Ext4IsKnownByItsSuperblock) {
     std::vector<std::byte> start(2048);
     Ext4Superblock found;

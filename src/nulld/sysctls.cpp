@@ -2,6 +2,8 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
+#include <system_error>
 
 #include "base/file.h"
 #include "base/text.h"
@@ -57,6 +59,8 @@ constexpr std::array kSysctls = {
     Sysctl{"net/ipv4/conf/all/accept_source_route", "0", "no sender picks the path"},
     Sysctl{"net/ipv4/conf/default/accept_source_route", "0", "the same"},
     Sysctl{"net/ipv6/conf/all/accept_source_route", "0", "the same"},
+    Sysctl{"net/ipv6/conf/default/accept_ra", "0",
+           "egress reads what routers announce, and nobody else (kEachLink: links that are there already)"},
     Sysctl{"net/ipv4/tcp_syncookies", "1", "a flood does not fill the table"},
     Sysctl{"net/ipv4/tcp_rfc1337", "1", "a late reset ends no connection"},
     Sysctl{"net/ipv4/icmp_echo_ignore_broadcasts", "1", "no part in amplification"},
@@ -64,17 +68,31 @@ constexpr std::array kSysctls = {
 
 std::span<const Sysctl> sysctl_table() { return kSysctls; }
 
+// Of IPv6 "default" is for links to come only, and "all" for none: a card whose driver is in the kernel is
+// there before us.
+constexpr const char* kLinks6 = "net/ipv6/conf";
+constexpr std::array kEachLink = {"accept_ra", "accept_redirects"};
+
+static void apply(const std::string& root, const std::string& name, const char* value, SysctlReport& report) {
+    // An empty value needs its newline: a write of no bytes does nothing.
+    auto written = write_existing(cat(root, "/", name), cat(value, "\n"));
+    if (written) return;
+    if (written.error().code == ENOENT)
+        report.absent.emplace_back(name);
+    else
+        report.failed.push_back(cat("sysctl ", name, ": ", written.error().message));
+}
+
 SysctlReport apply_sysctls(const std::string& root) {
     SysctlReport report;
-    for (const auto& entry : kSysctls) {
-        // An empty value needs its newline: a write of no bytes does nothing.
-        auto written = write_existing(cat(root, "/", entry.name), cat(entry.value, "\n"));
-        if (written) continue;
-        if (written.error().code == ENOENT)
-            report.absent.emplace_back(entry.name);
-        else
-            report.failed.push_back(cat("sysctl ", entry.name, ": ", written.error().message));
-    }
+    for (const auto& entry : kSysctls) apply(root, entry.name, entry.value, report);
+    std::error_code none; // a kernel without IPv6
+    for (const auto& link : std::filesystem::directory_iterator(cat(root, "/", kLinks6), none))
+        for (const char* setting : kEachLink) {
+            auto name = link.path().filename().string();
+            if (name != "all" && name != "default")
+                apply(root, cat(kLinks6, "/", name, "/", setting), "0", report);
+        }
     return report;
 }
 

@@ -34,7 +34,8 @@ CAPABILITIES = ["net_admin", "net_bind_service", "net_raw"]  # not sys_time: the
 SYSCTLS = {"net/ipv4/ip_forward": "0", "net/ipv4/conf/all/rp_filter": "1", "net/ipv4/conf/default/rp_filter": "1",
            "net/ipv4/conf/all/accept_redirects": "0", "net/ipv4/conf/default/accept_redirects": "0",
            "net/ipv4/conf/all/send_redirects": "0", "net/ipv4/conf/default/send_redirects": "0",
-           "net/ipv4/conf/all/accept_source_route": "0", "net/ipv4/conf/default/accept_source_route": "0"}
+           "net/ipv4/conf/all/accept_source_route": "0", "net/ipv4/conf/default/accept_source_route": "0",
+           "net/ipv6/conf/default/accept_ra": "0", "net/ipv6/conf/eth0/accept_ra": "0"}
 PUMP = """
 import os, sys, threading
 def pump(source, target):

@@ -43,6 +43,43 @@ std::optional<uint8_t> prefix_length(uint32_t mask) {
     return static_cast<uint8_t>(ones);
 }
 
+bool Ip6::global_unicast() const {
+    bool teredo = bytes[0] == 0x20 && bytes[1] == 0x01 && bytes[2] == 0 && bytes[3] == 0;
+    bool six_to_four = bytes[0] == 0x20 && bytes[1] == 0x02;
+    return ((bytes[0] & 0xe0) == 0x20 && !teredo && !six_to_four) || (bytes[0] & 0xfe) == 0xfc;
+}
+
+std::string Ip6::text() const { return IpAddress::of(*this).text(); }
+
+std::optional<Ip6> Ip6::parse(std::string_view text) {
+    auto address = IpAddress::parse(text);
+    if (!address || !address->v6) return std::nullopt;
+    return Ip6{address->bytes};
+}
+
+std::optional<Ip6> Ip6::from_bytes(std::span<const std::byte> bytes) {
+    auto address = IpAddress::from_bytes(bytes);
+    if (!address || !address->v6) return std::nullopt;
+    return Ip6{address->bytes};
+}
+
+bool Prefix6::contains(const Ip6& other) const {
+    for (size_t bit = 0; bit < length; bit++)
+        if ((address.bytes[bit / 8] ^ other.bytes[bit / 8]) & (0x80 >> bit % 8)) return false;
+    return true;
+}
+
+std::string Prefix6::text() const { return cat(address.text(), '/', length); }
+
+std::optional<Prefix6> Prefix6::parse(std::string_view text) {
+    auto slash = text.find('/');
+    if (slash == std::string_view::npos) return std::nullopt;
+    auto address = Ip6::parse(text.substr(0, slash));
+    auto length = parse_number(text.substr(slash + 1), 0, 128);
+    if (!address || !length) return std::nullopt;
+    return Prefix6{*address, static_cast<uint8_t>(*length)};
+}
+
 std::string IpAddress::text() const {
     char out[INET6_ADDRSTRLEN]{};
     ::inet_ntop(v6 ? AF_INET6 : AF_INET, bytes.data(), out, sizeof out);

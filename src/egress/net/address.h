@@ -37,6 +37,27 @@ struct Endpoint4 {
     auto operator<=>(const Endpoint4&) const = default;
 };
 
+struct Ip6 {
+    std::array<uint8_t, 16> bytes{}; // network byte order
+    auto operator<=>(const Ip6&) const = default;
+    bool link_local() const { return bytes[0] == 0xfe && (bytes[1] & 0xc0) == 0x80; } // fe80::/10
+    // Of a host somewhere: 2000::/3 or fc00::/7, but for the ranges with IPv4 addresses inside (Teredo,
+    // 6to4).
+    bool global_unicast() const;
+    std::string text() const;
+    static std::optional<Ip6> parse(std::string_view text);
+    static std::optional<Ip6> from_bytes(std::span<const std::byte> bytes); // of exactly 16
+};
+
+struct Prefix6 {
+    Ip6 address; // may have host bits, as Prefix4's
+    uint8_t length = 128;
+    bool operator==(const Prefix6&) const = default;
+    bool contains(const Ip6& other) const;
+    std::string text() const;
+    static std::optional<Prefix6> parse(std::string_view text);
+};
+
 // The prefix length of a netmask, or nothing if its ones are not contiguous.
 std::optional<uint8_t> prefix_length(uint32_t mask);
 
@@ -47,6 +68,8 @@ struct IpAddress {
     size_t size() const { return v6 ? 16 : 4; }
     std::string text() const;
     static IpAddress of(Ip4 address);
+    static IpAddress of(const Ip6& address) { return {.v6 = true, .bytes = address.bytes}; }
+    bool link_local6() const { return v6 && Ip6{bytes}.link_local(); }
     static std::optional<IpAddress> parse(std::string_view text);
     // Of 4 or 16 bytes in network order; anything else is nothing.
     static std::optional<IpAddress> from_bytes(std::span<const std::byte> bytes);

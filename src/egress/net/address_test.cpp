@@ -56,5 +56,26 @@ TEST(TapLink, OnlyOurNamesAreTaps) {
         EXPECT_FALSE(slot_of_tap(name)) << name;
 }
 
+TEST(Address, Ipv6AndItsPrefixes) {
+    auto six = [](std::string_view text) { return Ip6::parse(text).value(); };
+    auto net = Prefix6::parse("2001:db8:0:1::7/63").value();
+    EXPECT_EQ(net.text(), "2001:db8:0:1::7/63");
+    EXPECT_TRUE(net.contains(six("2001:db8::9")));
+    EXPECT_FALSE(net.contains(six("2001:db8:0:2::7")));
+    EXPECT_TRUE((Prefix6{six("::"), 0}.contains(six("ff02::1"))));
+    EXPECT_FALSE((Prefix6{six("fe80::1"), 128}.contains(six("fe80::2"))));
+    for (auto text :
+         {"192.0.2.1/24", "2001:db8::7", "2001:db8::7/129", "2001:db8::7/", "2001:db8::7%eth0/64"})
+        EXPECT_FALSE(Prefix6::parse(text)) << text;
+    EXPECT_FALSE(Ip6::parse("192.0.2.1"));
+    EXPECT_TRUE(six("febf::1").link_local());
+    EXPECT_FALSE(six("fec0::1").link_local());
+    for (auto text : {"2001:db8::1", "2606:4700::1", "3fff::1", "fd00::1"})
+        EXPECT_TRUE(six(text).global_unicast()) << text;
+    for (auto text : {"::", "::1", "::ffff:198.18.0.1", "64:ff9b::c612:1", "2002:c612:1::1", "2001:0:1::1",
+                      "fe80::1", "fec0::1", "ff02::1", "100::1"})
+        EXPECT_FALSE(six(text).global_unicast()) << text;
+}
+
 } // namespace
 } // namespace nullbox::egress

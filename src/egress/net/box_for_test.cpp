@@ -99,6 +99,28 @@ std::optional<std::string> receive_now(int fd) {
     return std::string(buffer, static_cast<size_t>(count));
 }
 
+static sockaddr_in6 name_of(std::string_view address, uint16_t port) {
+    sockaddr_in6 name{};
+    name.sin6_family = AF_INET6;
+    name.sin6_port = htons(port);
+    auto parsed = Ip6::parse(address).value();
+    std::copy(parsed.bytes.begin(), parsed.bytes.end(), name.sin6_addr.s6_addr);
+    return name;
+}
+
+Fd udp6(std::string_view address, uint16_t port) {
+    Fd fd(::socket(AF_INET6, SOCK_DGRAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+    auto name = name_of(address, port);
+    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<sockaddr*>(&name), sizeof name), 0) << address << " " << port;
+    return fd;
+}
+
+bool send6(int fd, std::string_view to, uint16_t port, std::string_view text) {
+    auto name = name_of(to, port);
+    return ::sendto(fd, text.data(), text.size(), 0, reinterpret_cast<sockaddr*>(&name), sizeof name) ==
+           static_cast<ssize_t>(text.size());
+}
+
 static Endpoint4 end_of(int fd, int (*which)(int, sockaddr*, socklen_t*)) {
     sockaddr_in name{};
     socklen_t size = sizeof name;

@@ -38,5 +38,8 @@ std::optional<std::string> receive_now(int fd);
 Endpoint4 local_end(int fd);
 Endpoint4 peer_end(int fd);
 Ip4 ip(std::string_view text);
+// The same for IPv6.
+Fd udp6(std::string_view address, uint16_t port);
+bool send6(int fd, std::string_view to, uint16_t port, std::string_view text);
 
 } // namespace nullbox::egress::test

@@ -14,6 +14,9 @@ using std::chrono::seconds;
 constexpr seconds kFirstPause{4}, kLongestPause{64};
 constexpr seconds kPauseAfterLoss{1};
 constexpr unsigned kRequestTries = 4;
+constexpr unsigned kProbes = 3; // as RFC 5227, whose pauses are of seconds
+constexpr milliseconds kProbePause{200};
+constexpr seconds kPauseAfterDecline{10}; // RFC 2131 section 3.1, step 5
 constexpr seconds kLeastRenewalPause{60};
 constexpr seconds kShortestLease{4}; // shorter ones are taken as this: a server must not keep us busy
 constexpr uint32_t kForEver = UINT32_MAX;
@@ -29,6 +32,8 @@ std::string_view dhcp_state_text(DhcpState state) {
         return "taking the address that was offered (DHCP)";
     case DhcpState::Rebooting:
         return "asking whether the old address still holds (DHCP)";
+    case DhcpState::Probing:
+        return "checking that nobody else has the address (DHCP)";
     case DhcpState::Bound:
         return "address by DHCP";
     case DhcpState::Renewing:
@@ -50,6 +55,7 @@ void DhcpClient::begin(Clock::time_point now, DhcpState state) {
     tries_ = 0;
     transaction_ = random_();
     offer_.reset();
+    new_.reset();
     enter(state, now);
 }
 
@@ -72,6 +78,7 @@ DhcpMessage DhcpClient::message(Clock::time_point now, DhcpType type) const {
 DhcpActions DhcpClient::start(Clock::time_point now) {
     bool remembered = lease_ && lease_->expires > now;
     if (!remembered) lease_.reset();
+    unheard_since_ = now;
     begin(now, remembered ? DhcpState::Rebooting : DhcpState::Selecting);
     return ask_again(now);
 }
@@ -89,7 +96,7 @@ DhcpActions DhcpClient::ask_again(Clock::time_point now) {
         bool had_address = state_ == DhcpState::Rebooting;
         lease_.reset();
         actions = discover(now);
-        actions.give_up_address = had_address;
+        actions.give_up_address = actions.lasting = had_address;
         actions.problem = "DHCP: the server does not answer to our request; asking all servers again";
         return actions;
     }
@@ -119,9 +126,10 @@ DhcpActions DhcpClient::renew(Clock::time_point now) {
 
 DhcpActions DhcpClient::lose(Clock::time_point now, std::string problem) {
     lease_.reset();
+    unheard_since_ = now;
     begin(now, DhcpState::Selecting);
     next_ = now + kPauseAfterLoss; // a server that offers and refuses in turn must not keep us busy
-    return {.give_up_address = true, .problem = std::move(problem)};
+    return {.give_up_address = true, .problem = std::move(problem), .lasting = true};
 }
 
 DhcpActions DhcpClient::tick(Clock::time_point now) {
@@ -133,6 +141,8 @@ DhcpActions DhcpClient::tick(Clock::time_point now) {
     case DhcpState::Requesting:
     case DhcpState::Rebooting:
         return ask_again(now);
+    case DhcpState::Probing:
+        return tries_ < kProbes ? probe(now) : bind(now);
     case DhcpState::Bound:
         begin(now, DhcpState::Renewing);
         return renew(now);
@@ -174,8 +184,6 @@ DhcpActions DhcpClient::take(Clock::time_point now, const DhcpMessage& ack) {
                     .server = *ack.server};
     if (auto routers = usable_ones(ack.routers); !routers.empty()) lease.gateway = routers.front();
     if (ack.mtu && *ack.mtu >= kLeastMtu) lease.mtu = ack.mtu;
-    begin(now, DhcpState::Bound);
-    next_ = Clock::time_point::max();
     if (*ack.lease_s != kForEver) {
         lease.duration = std::max(seconds(*ack.lease_s), kShortestLease);
         lease.expires = now + lease.duration;
@@ -185,10 +193,63 @@ DhcpActions DhcpClient::take(Clock::time_point now, const DhcpMessage& ack) {
         if (renewal.count() == 0 || renewal >= rebinding) renewal = std::min(lease.duration / 2, rebinding);
         renew_at_ = now + renewal;
         rebind_at_ = now + rebinding;
-        next_ = renew_at_;
     }
+    // One that is only prolonged is ours all the time.
+    bool fresh = state_ == DhcpState::Requesting || state_ == DhcpState::Rebooting;
+    begin(now, DhcpState::Probing);
+    new_ = std::move(lease);
+    unheard_since_.reset();
+    return fresh ? probe(now) : bind(now);
+}
+
+DhcpActions DhcpClient::probe(Clock::time_point now) {
+    tries_++;
+    next_ = now + kProbePause;
+    return {.probe = new_->address.address};
+}
+
+DhcpActions DhcpClient::bind(Clock::time_point now) {
+    auto lease = *std::exchange(new_, std::nullopt);
     lease_ = lease;
+    begin(now, DhcpState::Bound);
+    next_ = lease.duration.count() == 0 ? Clock::time_point::max() : renew_at_;
     return {.use = std::move(lease)};
+}
+
+DhcpActions DhcpClient::in_use(Clock::time_point now, const Mac& by) {
+    if (state_ != DhcpState::Probing) return {};
+    auto refused = *new_;
+    auto had_address = lease_.has_value();
+    DhcpSend decline{.message = message(now, DhcpType::Decline)};
+    decline.message.requested = refused.address.address;
+    decline.message.server = refused.server;
+    auto actions =
+        lose(now, cat("DHCP: server ", refused.server.text(), " gave ", refused.address.address.text(),
+                      ", which ", by.text(), " has already; asking for another"));
+    actions.give_up_address = had_address;
+    actions.send.push_back(std::move(decline));
+    next_ = now + kPauseAfterDecline;
+    return actions;
+}
+
+DhcpActions DhcpClient::release(Clock::time_point now) {
+    DhcpActions actions;
+    bool has_address =
+        state_ == DhcpState::Bound || state_ == DhcpState::Renewing || state_ == DhcpState::Rebinding;
+    if (has_address && lease_) {
+        transaction_ = random_();
+        DhcpSend send{.message = message(now, DhcpType::Release), .to = lease_->server};
+        send.message.client = lease_->address.address;
+        send.message.server = lease_->server;
+        actions.send.push_back(std::move(send));
+    }
+    lease_.reset();
+    stop();
+    return actions;
+}
+
+std::optional<Clock::time_point> DhcpClient::waiting_since() const {
+    return state_ == DhcpState::Stopped ? std::nullopt : unheard_since_;
 }
 
 DhcpActions DhcpClient::receive(Clock::time_point now, const DhcpMessage& message) {

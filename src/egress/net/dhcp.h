@@ -1,8 +1,8 @@
 // The DHCPv4 client's state machine (RFC 2131 section 4.4): time and messages in, actions out. It gets an
 // address, keeps it by renewing and rebinding, gives it up when it expires or the server says so, and asks
-// again with growing pauses for as long as it takes. Pure: the edge is dhcp_link.h.
-//
-// Not done: probing the address before use (DECLINE), RELEASE at the end.
+// again with growing pauses for as long as it takes. An address is used once nobody on the link has answered
+// for it (section 4.4.1, probes of RFC 5227 in a shorter time: a box is wanted soon). Pure: the edge is
+// dhcp_link.h.
 #pragma once
 
 #include <functional>
@@ -23,7 +23,7 @@ struct DhcpLease {
     bool operator==(const DhcpLease&) const = default;
 };
 
-enum class DhcpState { Stopped, Selecting, Requesting, Rebooting, Bound, Renewing, Rebinding };
+enum class DhcpState { Stopped, Selecting, Requesting, Rebooting, Probing, Bound, Renewing, Rebinding };
 std::string_view dhcp_state_text(DhcpState state); // for people
 
 struct DhcpSend {
@@ -34,9 +34,11 @@ struct DhcpSend {
 
 struct DhcpActions {
     std::vector<DhcpSend> send;
+    std::optional<Ip4> probe;     // ask by ARP whether somebody has this address; answers go to in_use()
     std::optional<DhcpLease> use; // set or prolong this address
     bool give_up_address = false;
-    std::string problem; // for the log; empty: none
+    std::string problem;  // for the log; empty: none
+    bool lasting = false; // it has cost us the address, and is of interest until there is one again
 };
 
 class DhcpClient {
@@ -51,6 +53,13 @@ public:
     void stop() { enter(DhcpState::Stopped, Clock::time_point::max()); }
     DhcpActions receive(Clock::time_point now, const DhcpMessage& message);
     DhcpActions tick(Clock::time_point now); // at or after next()
+    // Somebody else has the address that was probed for.
+    DhcpActions in_use(Clock::time_point now, const Mac& by);
+    // The end: the server may give our address to others.
+    DhcpActions release(Clock::time_point now);
+    // Since when there has been no address, nor a word from a server that would lead to one; nothing: there
+    // is, or we do not ask.
+    std::optional<Clock::time_point> waiting_since() const;
     Clock::time_point next() const { return next_; }
     DhcpState state() const { return state_; }
     const std::optional<DhcpLease>& lease() const { return lease_; }
@@ -63,6 +72,8 @@ private:
     DhcpActions renew(Clock::time_point now);
     DhcpActions lose(Clock::time_point now, std::string problem);
     DhcpActions take(Clock::time_point now, const DhcpMessage& ack);
+    DhcpActions probe(Clock::time_point now);
+    DhcpActions bind(Clock::time_point now);
     DhcpMessage message(Clock::time_point now, DhcpType type) const;
     Clock::duration back_off();
 
@@ -76,6 +87,8 @@ private:
     uint32_t transaction_ = 0;
     std::optional<DhcpMessage> offer_;
     std::optional<DhcpLease> lease_; // in use, or remembered
+    std::optional<DhcpLease> new_;   // given, and not yet in use
+    std::optional<Clock::time_point> unheard_since_;
 };
 
 } // namespace nullbox::egress

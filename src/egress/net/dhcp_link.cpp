@@ -15,6 +15,8 @@
 
 namespace nullbox::egress {
 
+using namespace std::chrono_literals;
+
 constexpr int kMessagesPerRound = 16;
 constexpr size_t kLargestPacket = 1500;
 
@@ -25,9 +27,9 @@ static uint32_t random_number() {
     return value;
 }
 
-DhcpLink::DhcpLink(Loop& loop, Card card, std::string hostname, Handlers handlers)
-    : loop_(loop), card_(std::move(card)), handlers_(std::move(handlers)),
-      client_(card_.mac, std::move(hostname), random_number) {}
+DhcpLink::DhcpLink(Loop& loop, Card card, Options options, Handlers handlers)
+    : loop_(loop), card_(std::move(card)), patience_(options.patience), handlers_(std::move(handlers)),
+      client_(card_.mac, std::move(options.hostname), random_number) {}
 
 void DhcpLink::start() { carry_out(client_.start(Clock::now())); }
 
@@ -36,17 +38,27 @@ void DhcpLink::stop() {
     carry_out({});
 }
 
+void DhcpLink::release() { carry_out(client_.release(Clock::now())); }
+
 void DhcpLink::carry_out(DhcpActions actions) {
     if (!actions.problem.empty()) log_warning(actions.problem);
     problem_ = actions.problem;
+    if (actions.lasting) lost_ = std::exchange(problem_, {});
     if (actions.give_up_address) handlers_.give_up();
-    if (actions.use) handlers_.use(*actions.use);
-    for (const auto& message : actions.send) {
-        // Not fatal: the client asks again by itself.
-        if (auto sent = send(message); !sent) {
-            problem_ = cat("DHCP on ", card_.name, ": ", sent.error().message);
-            log_warning(problem_);
-        }
+    if (actions.use) {
+        lost_.clear();
+        handlers_.use(*actions.use);
+    }
+    auto note = [&](const Result<>& done) {
+        if (done) return; // not fatal: the client asks again by itself
+        problem_ = cat("DHCP on ", card_.name, ": ", done.error().message);
+        log_warning(problem_);
+    };
+    if (actions.probe) note(probe(*actions.probe));
+    for (const auto& message : actions.send) note(send(message));
+    if (client_.state() != DhcpState::Probing) {
+        probe_.reset();
+        conflict_.drop();
     }
     if (client_.state() == DhcpState::Bound || client_.state() == DhcpState::Stopped) {
         socket_watch_.drop();
@@ -56,8 +68,39 @@ void DhcpLink::carry_out(DhcpActions actions) {
     handlers_.changed();
 }
 
+Result<> DhcpLink::probe(Ip4 address) {
+    if (!probe_)
+        probe_ = TRY(ArpProbe::open(loop_, card_.index, card_.mac, address, [this](const Mac& by) {
+            // Not within its own call: this ends it.
+            conflict_ = loop_.after({}, [this, by] { carry_out(client_.in_use(Clock::now(), by)); });
+        }));
+    return probe_->send();
+}
+
+std::string DhcpLink::problem() const {
+    std::string out = problem_;
+    auto add = [&](std::string_view text) { out += cat(out.empty() ? "" : "; ", text); };
+    if (!lost_.empty()) add(lost_);
+    auto since = client_.waiting_since();
+    auto waited = since ? Clock::now() - *since : Clock::duration{};
+    if (waited < patience_) return out;
+    // In steps, so that who shows this shows it seldom.
+    auto shown = patience_;
+    for (std::chrono::seconds step : {1min, 5min, 15min, 60min, 360min, 1440min})
+        if (step > shown && waited >= step) shown = step;
+    add(cat("no answer to DHCP on ", card_.name, " for ", shown.count(),
+            " s: is its cable in the right network, and is a DHCP server there? Without one set "
+            "network.address and network.gateway, or network.dhcp = false"));
+    return out;
+}
+
 void DhcpLink::set_timer() {
     timer_.drop();
+    auto since = client_.waiting_since();
+    if (!since)
+        no_answer_.drop();
+    else if (auto due = *since + patience_; due > Clock::now())
+        no_answer_ = loop_.at(due, [this] { handlers_.changed(); });
     if (client_.next() == Clock::time_point::max()) return;
     timer_ = loop_.at(client_.next(), [this] { carry_out(client_.tick(Clock::now())); });
 }

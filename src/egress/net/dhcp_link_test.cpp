@@ -78,12 +78,13 @@ protected:
         world_->plug_in("eth0");
         server_ = std::make_unique<Server>(*world_, *loop_);
     }
-    void start_dhcp() {
+    void start_dhcp(std::chrono::seconds patience = std::chrono::seconds(15)) {
         auto config = static_config();
         config.dhcp = true;
         config.address.reset();
         config.gateway.reset();
         config.hostname = "box";
+        config.dhcp_patience = patience;
         start(config);
     }
     bool has_address(std::string_view text) {
@@ -143,6 +144,9 @@ TEST_F(Dhcp, AsksEverybodyAndGivesTheAddressUpWhenNobodyAnswers) {
     ASSERT_TRUE(wait([&] { return !status().online(); }));
     EXPECT_FALSE(run("ip -4 addr show dev eth0").contains("inet "));
     EXPECT_FALSE(run("ip route").contains("default"));
+    turn(*loop_, std::chrono::milliseconds(1500)); // it has asked again meanwhile
+    ASSERT_FALSE(status().problems.empty());
+    EXPECT_TRUE(status().problems[0].contains("the lease ran out")) << "still: " << status().problems[0];
     server_->answers = true;
     EXPECT_TRUE(wait([&] { return status().online(); }));
 }
@@ -179,6 +183,47 @@ TEST_F(Dhcp, AnAddressFromBeforeARestartStaysUntilThereIsANewOne) {
     server_->answers = true;
     ASSERT_TRUE(has_address("192.0.2.50")) << "asked again after a pause";
     EXPECT_FALSE(run("ip -4 addr show dev eth0").contains("192.0.2.77"));
+}
+
+// Control: Probing in the state machine; ArpProbe.
+TEST_F(Dhcp, AnAddressThatSomebodyHasIsDeclinedAndSaidToBeSo) {
+    world_->in_lan([] { run("ip addr add 192.0.2.50/32 dev lan0"); });
+    start_dhcp();
+    ASSERT_TRUE(wait([&] { return server_->count(DhcpType::Decline) == 1; }));
+    EXPECT_EQ(server_->seen.back().from, Ip4{0});
+    ASSERT_TRUE(wait([&] { return !status().problems.empty(); }));
+    EXPECT_TRUE(status().problems[0].contains("gave 192.0.2.50, which ")) << status().problems[0];
+    EXPECT_FALSE(status().online());
+    EXPECT_FALSE(run("ip -4 addr show dev eth0").contains("192.0.2.50"));
+    // Ten seconds later.
+    server_->offer.yours = ip("192.0.2.51");
+    auto online = [&] { return status().online(); };
+    ASSERT_TRUE(wait_until(*loop_, online, std::chrono::seconds(15)));
+    EXPECT_TRUE(has_address("192.0.2.51"));
+    EXPECT_TRUE(status().problems.empty()) << status().problems[0];
+}
+
+TEST_F(Dhcp, AnOrderlyEndGivesTheAddressBack) {
+    start_dhcp();
+    ASSERT_TRUE(has_address("192.0.2.50"));
+    network_->release();
+    network_.reset();
+    ASSERT_TRUE(wait([&] { return server_->count(DhcpType::Release) == 1; }));
+    EXPECT_EQ(server_->seen.back().from, ip("192.0.2.50"));
+}
+
+TEST_F(Dhcp, ThatNobodyAnswersIsSaidAfterAWhile) {
+    server_->answers = false;
+    start_dhcp(std::chrono::seconds(2));
+    ASSERT_TRUE(wait([&] { return server_->count(DhcpType::Discover) == 1; }));
+    turn(*loop_, std::chrono::milliseconds(500));
+    EXPECT_TRUE(status().problems.empty()) << "not at once";
+    ASSERT_TRUE(wait([&] { return !status().problems.empty(); }));
+    EXPECT_TRUE(status().problems[0].starts_with("no answer to DHCP on eth0 for 2 s: "))
+        << status().problems[0];
+    server_->answers = true;
+    ASSERT_TRUE(wait_until(*loop_, [&] { return status().online(); }, std::chrono::seconds(10)));
+    EXPECT_TRUE(status().problems.empty()) << status().problems[0];
 }
 
 } // namespace

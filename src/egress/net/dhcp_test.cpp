@@ -32,8 +32,17 @@ protected:
     void get_lease() {
         (void)client_.start(now_);
         (void)receive(reply(DhcpType::Offer));
-        auto actions = receive(reply(DhcpType::Ack));
-        ASSERT_TRUE(actions.use);
+        (void)receive(reply(DhcpType::Ack));
+        ASSERT_TRUE(probed().use);
+    }
+    // Nobody answers to our probes.
+    DhcpActions probed() {
+        DhcpActions actions;
+        while (client_.state() == DhcpState::Probing) {
+            now_ = client_.next();
+            actions = client_.tick(now_);
+        }
+        return actions;
     }
     seconds until_next() const { return std::chrono::duration_cast<seconds>(client_.next() - now_); }
 
@@ -55,13 +64,19 @@ TEST_F(DhcpTest, FourMessagesMakeALease) {
     EXPECT_EQ(offered.send[0].message.server, kServer);
     EXPECT_EQ(offered.send[0].message.client, Ip4{0});
     EXPECT_FALSE(offered.send[0].to);
-    auto given = receive(reply(DhcpType::Ack));
+    auto probe = receive(reply(DhcpType::Ack));
+    EXPECT_EQ(probe.probe, kAddress);
+    EXPECT_FALSE(probe.use);
+    EXPECT_EQ(client_.state(), DhcpState::Probing);
+    EXPECT_EQ(client_.next() - now_, std::chrono::milliseconds(200));
+    auto given = probed();
     ASSERT_TRUE(given.use);
+    EXPECT_EQ(now_ - Clock::time_point(seconds(1000)), std::chrono::milliseconds(600)) << "three probes";
     EXPECT_EQ(given.use->address, (Prefix4{kAddress, 24}));
     EXPECT_EQ(given.use->gateway, kServer);
     EXPECT_EQ(given.use->duration, seconds(1000));
     EXPECT_EQ(client_.state(), DhcpState::Bound);
-    EXPECT_EQ(until_next(), seconds(500));
+    EXPECT_EQ(until_next(), seconds(499)) << "of 500 since it was given";
 }
 
 TEST_F(DhcpTest, PausesDoubleUpToAMinute) {
@@ -175,7 +190,8 @@ TEST_F(DhcpTest, ForEverNeedsNoRenewal) {
     (void)receive(reply(DhcpType::Offer));
     auto ack = reply(DhcpType::Ack);
     ack.lease_s = UINT32_MAX;
-    ASSERT_TRUE(receive(ack).use);
+    (void)receive(ack);
+    ASSERT_TRUE(probed().use);
     EXPECT_EQ(client_.next(), Clock::time_point::max());
 }
 
@@ -186,8 +202,63 @@ TEST_F(DhcpTest, AServersTimesCountOnlyInOrder) {
     ack.lease_s = 0; // taken as the shortest
     ack.renewal_s = 5000;
     ack.rebinding_s = 4000;
-    ASSERT_TRUE(receive(ack).use);
-    EXPECT_EQ(until_next(), seconds(2));
+    (void)receive(ack);
+    ASSERT_TRUE(probed().use);
+    EXPECT_EQ(client_.next() - now_, std::chrono::milliseconds(1400));
+}
+
+// Control: in_use(). RFC 2131 section 3.1 step 5, section 4.4.1.
+TEST_F(DhcpTest, AnAddressThatSomebodyHasIsDeclined) {
+    (void)client_.start(now_);
+    (void)receive(reply(DhcpType::Offer));
+    (void)receive(reply(DhcpType::Ack));
+    auto declined = client_.in_use(now_, Mac{{2, 0, 0, 0, 0, 0x66}});
+    ASSERT_EQ(declined.send.size(), 1u);
+    EXPECT_EQ(declined.send[0].message.type, DhcpType::Decline);
+    EXPECT_EQ(declined.send[0].message.requested, kAddress);
+    EXPECT_EQ(declined.send[0].message.server, kServer);
+    EXPECT_EQ(declined.send[0].message.client, Ip4{0});
+    EXPECT_FALSE(declined.send[0].to);
+    EXPECT_FALSE(declined.give_up_address) << "it never was on the card";
+    EXPECT_TRUE(declined.problem.contains("192.0.2.50, which 02:00:00:00:00:66 has already"))
+        << declined.problem;
+    EXPECT_FALSE(client_.lease());
+    EXPECT_EQ(until_next(), seconds(10));
+    EXPECT_TRUE(client_.in_use(now_, kMac).send.empty()) << "said once";
+    EXPECT_EQ(after(seconds(10)).send[0].message.type, DhcpType::Discover);
+}
+
+TEST_F(DhcpTest, ALeaseIsGivenBackAtTheEnd) {
+    get_lease();
+    auto released = client_.release(now_);
+    ASSERT_EQ(released.send.size(), 1u);
+    EXPECT_EQ(released.send[0].message.type, DhcpType::Release);
+    EXPECT_EQ(released.send[0].message.client, kAddress);
+    EXPECT_EQ(released.send[0].message.server, kServer);
+    EXPECT_EQ(released.send[0].to, kServer);
+    EXPECT_EQ(client_.state(), DhcpState::Stopped);
+    EXPECT_TRUE(client_.release(now_).send.empty()) << "there is none any more";
+    EXPECT_EQ(client_.start(now_).send[0].message.type, DhcpType::Discover);
+}
+
+TEST_F(DhcpTest, ItIsKnownForHowLongNobodyHasAnswered) {
+    EXPECT_FALSE(client_.waiting_since());
+    (void)client_.start(now_);
+    auto began = now_;
+    for (int i = 0; i < 5; i++) (void)after(seconds(70));
+    EXPECT_EQ(client_.waiting_since(), began);
+    (void)receive(reply(DhcpType::Offer));
+    EXPECT_EQ(client_.waiting_since(), began) << "an offer is no address";
+    (void)receive(reply(DhcpType::Ack));
+    EXPECT_FALSE(client_.waiting_since());
+    (void)probed();
+    (void)after(seconds(1000));
+    EXPECT_FALSE(client_.waiting_since()) << "there is an address";
+    (void)after(seconds(1000));
+    (void)after(seconds(1000));
+    EXPECT_EQ(client_.waiting_since(), now_);
+    client_.stop();
+    EXPECT_FALSE(client_.waiting_since());
 }
 
 } // namespace

@@ -49,7 +49,13 @@ static Result<Link> parse_link(const NetlinkView& view) {
               .loopback = (header->ifi_flags & IFF_LOOPBACK) != 0,
               .up = (header->ifi_flags & IFF_UP) != 0,
               .carrier = attributes.number<uint8_t>(IFLA_CARRIER).value_or(0) != 0};
-    if (auto info = attributes.nested(IFLA_LINKINFO)) link.kind = info->text(IFLA_INFO_KIND);
+    auto info = TRY(attributes.nested(IFLA_LINKINFO));
+    link.kind = info.text(IFLA_INFO_KIND);
+    if (link.kind == "vlan") {
+        link.below = attributes.number<uint32_t>(IFLA_LINK).value_or(0);
+        auto data = TRY(info.nested(IFLA_INFO_DATA));
+        link.vlan = data.number<uint16_t>(IFLA_VLAN_ID).value_or(0);
+    }
     auto mac = attributes.find(IFLA_ADDRESS);
     if (mac && mac->size() == link.mac.bytes.size())
         std::memcpy(link.mac.bytes.data(), mac->data(), mac->size());
@@ -80,7 +86,12 @@ Result<std::vector<LinkAddress>> Links::addresses() {
         auto bytes = attributes.find(IFA_LOCAL);
         if (!bytes) bytes = attributes.find(IFA_ADDRESS);
         auto address = bytes ? IpAddress::from_bytes(*bytes) : std::nullopt;
-        if (address) addresses.push_back({header->ifa_index, *address, header->ifa_prefixlen});
+        if (address)
+            addresses.push_back({.link = header->ifa_index,
+                                 .address = *address,
+                                 .prefix = header->ifa_prefixlen,
+                                 .tentative = (header->ifa_flags & IFA_F_TENTATIVE) != 0,
+                                 .duplicate = (header->ifa_flags & IFA_F_DADFAILED) != 0});
     }
     return addresses;
 }
@@ -137,15 +148,45 @@ Result<> Links::set_up_tap(unsigned link, const TapLink& tap) {
                         {IPV4_DEVCONF_ACCEPT_SOURCE_ROUTE, 0}});
     });
     TRY(socket_.request(families));
-    auto no_ipv6 = change_link(link, cat("no IPv6 address on tap ", tap.name));
-    no_ipv6.body.nest(IFLA_AF_SPEC, [](auto& spec) {
+    return make_no_ipv6_address(link);
+}
+
+Result<> Links::make_no_ipv6_address(unsigned link) {
+    auto message = change_link(link, "make no IPv6 address");
+    message.body.nest(IFLA_AF_SPEC, [](auto& spec) {
         spec.nest(AF_INET6, [](auto& inet6) {
             inet6.number(IFLA_INET6_ADDR_GEN_MODE, uint8_t{IN6_ADDR_GEN_MODE_NONE});
         });
     });
-    auto done = socket_.request(no_ipv6);
+    auto done = socket_.request(message);
     // A kernel without IPv6 has nothing to switch off.
     if (!done && done.error().code != EAFNOSUPPORT) return std::move(done.error());
+    return {};
+}
+
+Result<> Links::add_vlan(unsigned below, uint16_t id, std::string_view name) {
+    ifinfomsg header{.ifi_family = AF_UNSPEC};
+    auto message = NetlinkMessage::make(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL,
+                                        cat("make VLAN ", id, " on link ", below), header);
+    message.body.text(IFLA_IFNAME, name).number(IFLA_LINK, uint32_t{below});
+    message.body.nest(IFLA_LINKINFO, [id](auto& info) {
+        info.text(IFLA_INFO_KIND, "vlan");
+        info.nest(IFLA_INFO_DATA, [id](auto& data) { data.number(IFLA_VLAN_ID, id); });
+    });
+    TRY(socket_.request(message));
+    return {};
+}
+
+Result<> Links::strip(unsigned link) {
+    TRY(make_no_ipv6_address(link));
+    for (const auto& one : TRY(addresses())) {
+        if (one.link != link) continue;
+        if (one.address.v6) {
+            TRY(remove_address(link, Prefix6{Ip6{one.address.bytes}, one.prefix}));
+        } else if (auto old = Prefix4::parse(cat(one.address.text(), '/', one.prefix))) {
+            TRY(remove_address(link, *old));
+        }
+    }
     return {};
 }
 

@@ -45,9 +45,10 @@ void TestNetwork::enter(const Fd& network) {
     if (::setns(network.get(), CLONE_NEWNET) < 0) ::perror("setns"), std::abort();
 }
 
-void TestNetwork::plug_in(const std::string& name) {
+void TestNetwork::plug_in(const std::string& name, const std::string& mac) {
     auto lan = cat("/proc/", ::getpid(), "/fd/", lan_.get());
-    run(cat("ip link add ", name, " type veth peer name lan0 netns ", lan));
+    run(cat("ip link add ", name, mac.empty() ? "" : " address ", mac, " type veth peer name lan0 netns ",
+            lan));
     in_lan([] { run("ip link set lan0 up && ip addr add 192.0.2.1/24 dev lan0"); });
 }
 

@@ -19,7 +19,8 @@ public:
     ~TestNetwork();
 
     // Two ends of a cable: name in the box, "lan0" in the LAN. The LAN's end is up and has 192.0.2.1/24.
-    void plug_in(const std::string& name);
+    // mac: of the box's end; empty: any.
+    void plug_in(const std::string& name, const std::string& mac = {});
     template <typename Body>
     auto in_lan(Body&& body) {
         enter(lan_);

@@ -32,6 +32,7 @@ public:
     Result<AttachedTap> attach(unsigned slot, const std::vector<Endpoint4>& literals);
     Result<> set_literals(unsigned slot, const std::vector<Endpoint4>& literals);
     Result<> detach(unsigned slot);
+    void release() { uplink_.release(); }
     Result<TapCounters> counters(unsigned slot);
     const NetworkStatus& status() const { return status_; }
 
@@ -199,6 +200,7 @@ Result<> NetworkImpl::look_at_links() {
     auto links = TRY(links_.links());
     if (config_.manage_uplink) uplink_.look(links);
     addresses_ = TRY(links_.addresses());
+    if (config_.manage_uplink) uplink_.look(addresses_);
     return {};
 }
 
@@ -208,15 +210,17 @@ void NetworkImpl::update() {
     status_.own_addresses.clear();
     for (const auto& address : addresses_) {
         status_.own_addresses.push_back(address.address);
-        if (address.link == uplink_.index()) status_.addresses.push_back(address.address);
+        if (address.link == uplink_.index() && address.usable()) status_.addresses.push_back(address.address);
     }
     status_.rules_loaded = rules_loaded_;
     status_.uplink = uplink_.status();
+    status_.uplink_index = uplink_.index();
     status_.gateway = uplink_.gateway();
+    status_.gateway6 = uplink_.gateway6();
     status_.dns_servers = uplink_.dns_servers();
     status_.time_servers = uplink_.time_servers();
     status_.problems.clear();
-    for (const auto& problem : {rules_problem_, look_problem_, uplink_.problem()})
+    for (const auto& problem : {rules_problem_, look_problem_, uplink_.problem(), uplink_.problem6()})
         if (!problem.empty()) status_.problems.push_back(problem);
     if (started_ && status_ != before && events_.changed) events_.changed();
 }
@@ -301,6 +305,14 @@ Result<TapCounters> NetworkImpl::counters(unsigned slot) {
 
 // --- the public face
 
+bool NetworkStatus::online4() const {
+    return gateway && std::ranges::any_of(addresses, [](const auto& one) { return !one.v6; });
+}
+bool NetworkStatus::online6() const {
+    return gateway6 &&
+           std::ranges::any_of(addresses, [](const auto& one) { return one.v6 && !one.link_local6(); });
+}
+
 Network::Network(std::unique_ptr<NetworkImpl> impl) : impl_(std::move(impl)) {}
 Network::~Network() = default;
 
@@ -320,6 +332,7 @@ Result<AttachedTap> Network::attach(unsigned slot, const std::vector<Endpoint4>&
 Result<> Network::set_literals(unsigned slot, const std::vector<Endpoint4>& literals) {
     return impl_->set_literals(slot, literals);
 }
+void Network::release() { impl_->release(); }
 Result<> Network::detach(unsigned slot) { return impl_->detach(slot); }
 Result<TapCounters> Network::counters(unsigned slot) const { return impl_->counters(slot); }
 

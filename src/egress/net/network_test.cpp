@@ -111,7 +111,9 @@ constexpr std::string_view kRules = R"(table inet nullbox {
 		meta nfproto ipv4 udp sport 67 udp dport 68 accept comment "DHCP answers"
 		icmp type echo-request limit rate 10/second burst 10 packets accept comment "ping"
 		icmpv6 type echo-request limit rate 10/second burst 10 packets accept comment "IPv6 ping"
-		icmpv6 type 134-136 ip6 hoplimit 255 accept comment "IPv6 routers and neighbours"
+		icmpv6 type nd-router-advert ip6 hoplimit 255 ip6 saddr fe80::/10 accept comment "IPv6 routers"
+		icmpv6 type 135-136 ip6 hoplimit 255 accept comment "IPv6 neighbours"
+		icmpv6 type mld-listener-query ip6 hoplimit 1 ip6 saddr fe80::/10 limit rate 10/second burst 10 packets accept comment "who listens to which IPv6 group"
 		counter drop comment "all else"
 	}
 
@@ -290,6 +292,36 @@ TEST_F(NetworkTest, WhatKeepsDhcpFromAskingIsSaid) {
     ASSERT_TRUE(wait([&] { return !status().problems.empty(); }));
     EXPECT_TRUE(status().problems[0].contains("DHCP on eth0: send: Message too long"))
         << status().problems[0];
+}
+
+// A kernel of the box has VLANs (kernel/config/host.config); the one that the tests run on may not.
+TEST_F(NetworkTest, AVlanIsAllOfTheUplink) {
+    world_->plug_in("eth0");
+    run("ip link set eth0 up; ip addr add 192.0.2.99/24 dev eth0");
+    auto config = static_config();
+    config.vlan = 5;
+    start(config);
+    ASSERT_TRUE(wait([&] { return !status().uplink.name.empty() || !status().problems.empty(); }));
+    EXPECT_FALSE(run("ip -o addr show dev eth0").contains("inet")) << "nothing is on the bare card";
+    EXPECT_FALSE(run("nft list set inet nullbox uplinks").contains("eth0"));
+    if (!status().problems.empty()) {
+        EXPECT_TRUE(status().problems[0].contains("VLAN 5 on eth0: make VLAN 5 on link "))
+            << status().problems[0];
+        EXPECT_FALSE(status().online());
+        GTEST_SKIP() << "this kernel has no VLANs (CONFIG_VLAN_8021Q)";
+    }
+    ASSERT_TRUE(wait([&] { return status().online(); }));
+    EXPECT_EQ(status().uplink.name, "vlan5");
+    EXPECT_EQ(status().uplink.state, "static address (VLAN 5 of eth0)");
+    EXPECT_TRUE(run("ip -d link show dev vlan5").contains("vlan protocol 802.1Q id 5"));
+    EXPECT_TRUE(run("ip -o addr show dev vlan5").contains("192.0.2.2/24"));
+    EXPECT_TRUE(run("nft list set inet nullbox uplinks").contains("vlan5"));
+    EXPECT_TRUE(run("ip route").contains("default via 192.0.2.1 dev vlan5"));
+    network_.reset();
+    start(static_config());
+    ASSERT_TRUE(wait([&] { return status().online(); }));
+    EXPECT_EQ(status().uplink.name, "eth0") << "without a VLAN none stays";
+    EXPECT_FALSE(run("ip -o link").contains("vlan5"));
 }
 
 TEST_F(NetworkTest, OurTapsAreNoCards) {

@@ -75,23 +75,26 @@ template <typename T>
 Rule& Rule::compare(uint32_t operation, T value) {
     return expression("cmp", [&](auto& data) {
         data.network_number(NFTA_CMP_SREG, kReg).network_number(NFTA_CMP_OP, operation);
-        data.nest(NFTA_CMP_DATA, [&](auto& inner) { inner.number(NFTA_DATA_VALUE, value); });
+        data.nest(NFTA_CMP_DATA,
+                  [&](auto& inner) { inner.bytes(NFTA_DATA_VALUE, std::as_bytes(std::span(&value, 1))); });
     });
 }
 
 Rule& Rule::mask(uint32_t bits, uint32_t bytes) {
-    uint32_t zero = 0;
+    return mask(std::as_bytes(std::span(&bits, 1)).first(bytes));
+}
+
+Rule& Rule::mask(std::span<const std::byte> bits) {
+    std::vector<std::byte> zeros(bits.size());
     return expression("bitwise", [&](auto& data) {
-        auto part = [&](uint16_t type, const uint32_t& value) {
-            data.nest(type, [&](auto& inner) {
-                inner.bytes(NFTA_DATA_VALUE, std::as_bytes(std::span(&value, 1)).first(bytes));
-            });
+        auto part = [&](uint16_t type, std::span<const std::byte> value) {
+            data.nest(type, [&](auto& inner) { inner.bytes(NFTA_DATA_VALUE, value); });
         };
         data.network_number(NFTA_BITWISE_SREG, kReg)
             .network_number(NFTA_BITWISE_DREG, kReg)
-            .network_number(NFTA_BITWISE_LEN, bytes);
+            .network_number(NFTA_BITWISE_LEN, static_cast<uint32_t>(bits.size()));
         part(NFTA_BITWISE_MASK, bits);
-        part(NFTA_BITWISE_XOR, zero);
+        part(NFTA_BITWISE_XOR, zeros);
     });
 }
 
@@ -139,7 +142,7 @@ Rule& Rule::protocol(uint8_t number) {
 
 Rule& Rule::protocol_once(uint8_t number) { return protocol_ == number ? *this : protocol(number); }
 
-constexpr uint32_t kIp4Source = 12, kIp4Destination = 16, kIp6HopLimit = 7;
+constexpr uint32_t kIp4Source = 12, kIp4Destination = 16, kIp6HopLimit = 7, kIp6Source = 8;
 
 Rule& Rule::ip_source(Ip4 address) { return ip_source(Prefix4{address, 32}); }
 Rule& Rule::ip_destination(Ip4 address) { return ip_destination(Prefix4{address, 32}); }
@@ -198,6 +201,17 @@ Rule& Rule::icmpv6_types(uint8_t first, uint8_t last) {
     ipv6().protocol_once(IPPROTO_ICMPV6).load_payload(NFT_PAYLOAD_TRANSPORT_HEADER, 0, 1, kReg);
     if (first == last) return compare(NFT_CMP_EQ, first);
     return compare(NFT_CMP_GTE, first).compare(NFT_CMP_LTE, last);
+}
+
+Rule& Rule::ip6_source(const Prefix6& network) {
+    std::array<uint8_t, 16> ones{}, masked = network.address.bytes;
+    for (size_t bit = 0; bit < network.length; bit++)
+        ones[bit / 8] = static_cast<uint8_t>(ones[bit / 8] | 0x80 >> bit % 8);
+    for (size_t i = 0; i < ones.size(); i++) masked[i] &= ones[i];
+    return ipv6()
+        .load_payload(NFT_PAYLOAD_NETWORK_HEADER, kIp6Source, 16, kReg)
+        .mask(std::as_bytes(std::span(ones)))
+        .compare(NFT_CMP_EQ, masked);
 }
 
 Rule& Rule::hop_limit(uint8_t value) {

@@ -29,6 +29,7 @@ public:
     Rule& ip_source(Prefix4 network);
     Rule& ip_destination(Prefix4 network);
     Rule& ip_destination_between(Ip4 first, Ip4 last);
+    Rule& ip6_source(const Prefix6& network);
     Rule& udp_destination_port(uint16_t port);
     Rule& tcp_destination_port(uint16_t port);
     Rule& udp_source_port(uint16_t port);
@@ -65,6 +66,7 @@ private:
     Rule& load_meta(uint32_t key);
     Rule& load_payload(uint32_t base, uint32_t offset, uint32_t bytes, uint32_t reg);
     Rule& mask(uint32_t bits, uint32_t bytes);
+    Rule& mask(std::span<const std::byte> bits);
     Rule& immediate(uint32_t reg, uint32_t value, uint32_t bytes);
     Rule& look_up(std::string_view set, uint32_t flags, bool verdict);
     Rule& protocol_once(uint8_t number);

@@ -13,6 +13,7 @@ namespace nullbox::egress {
 
 constexpr std::string_view kTaps = "taps", kUplinks = "uplinks", kAgentOf = "agent_of";
 constexpr Ip4 kProxyListener{0x7f000001};
+constexpr Prefix6 kLinkLocal{.address = {{0xfe, 0x80}}, .length = 10};
 constexpr uint8_t kMldVersion2Report = 143; // RFC 3810
 constexpr uint16_t kDns = 53, kDhcpServer = 67, kDhcpClient = 68;
 // New connections and questions of one agent: enough for a busy one, too few to make the rest of the box work
@@ -88,9 +89,22 @@ static void input(Batch& batch, const RuleOptions& options) {
              .icmpv6_types(ICMP6_ECHO_REQUEST, ICMP6_ECHO_REQUEST)
              .rate(10, 10, false)
              .accept());
-    rule(Rule("from_uplink", "IPv6 routers and neighbours")
-             .icmpv6_types(ND_ROUTER_ADVERT, ND_NEIGHBOR_ADVERT)
+    // RFC 4861 sections 6.1.2 and 7.1: nobody beyond the link can send these.
+    rule(Rule("from_uplink", "IPv6 routers")
+             .icmpv6_types(ND_ROUTER_ADVERT, ND_ROUTER_ADVERT)
              .hop_limit(255)
+             .ip6_source(kLinkLocal)
+             .accept());
+    rule(Rule("from_uplink", "IPv6 neighbours")
+             .icmpv6_types(ND_NEIGHBOR_SOLICIT, ND_NEIGHBOR_ADVERT)
+             .hop_limit(255)
+             .accept());
+    // Unanswered, a switch that listens along stops giving us our neighbours' questions (RFC 4541).
+    rule(Rule("from_uplink", "who listens to which IPv6 group")
+             .icmpv6_types(MLD_LISTENER_QUERY, MLD_LISTENER_QUERY)
+             .hop_limit(1)
+             .ip6_source(kLinkLocal)
+             .rate(10, 10, false)
              .accept());
     rule(Rule("from_uplink", "all else").count().drop());
 }

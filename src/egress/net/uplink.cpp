@@ -27,10 +27,18 @@ void Uplink::note(const Result<>& result, std::string_view what) {
 
 void Uplink::look(const std::vector<Link>& links) {
     for (const auto& link : links) {
+        // From before the configuration changed.
+        if (link.vlan && !config_.vlan) note(links_.remove(link.index), cat("old VLAN ", link.name));
         // A cable shows only on a link that is up.
         if (link.is_card() && !link.up) note(links_.set_up(link.index), cat("network card ", link.name));
     }
-    const Link* card = choose(links, card_.index);
+    const Link* card = choose(links, config_.vlan ? below_.index : card_.index);
+    std::optional<Link> vlan;
+    if (config_.vlan) {
+        below_ = card ? *card : Link{};
+        if (card) vlan = vlan_on(*card, links);
+        card = vlan ? &*vlan : nullptr;
+    }
     if (!card) {
         leave_card();
         return;
@@ -43,7 +51,35 @@ void Uplink::look(const std::vector<Link>& links) {
         cable_in();
     else if (dhcp_)
         dhcp_->stop();
+    six_.cable(card->carrier);
     handlers_.changed();
+}
+
+// The VLAN's link, once it is there; made if it is not, of which events tell. What is left of another one,
+// from before a restart, goes.
+std::optional<Link> Uplink::vlan_on(const Link& card, const std::vector<Link>& links) {
+    auto carry_out = [&]() -> Result<std::optional<Link>> {
+        std::optional<Link> found;
+        for (const auto& link : links) {
+            if (!link.vlan) continue;
+            if (link.below == card.index && link.vlan == config_.vlan && !found)
+                found = link;
+            else
+                TRY(links_.remove(link.index));
+        }
+        // Once: the kernel tells of each change, and then we come here again.
+        if (std::exchange(stripped_, card.index) != card.index) TRY(links_.strip(card.index));
+        if (!found) {
+            TRY(links_.add_vlan(card.index, config_.vlan, cat("vlan", config_.vlan)));
+            return found;
+        }
+        if (!found->up) TRY(links_.set_up(found->index));
+        return found;
+    };
+    auto found = carry_out();
+    vlan_problem_ = found ? "" : cat("VLAN ", config_.vlan, " on ", card.name, ": ", found.error().message);
+    if (!found) log_warning(vlan_problem_);
+    return found ? *found : std::nullopt;
 }
 
 void Uplink::use_card(const Link& card) {
@@ -56,12 +92,14 @@ void Uplink::use_card(const Link& card) {
     log_info(cat("network card ", card_.name, ", ", card_.mac.text()));
     note(links_.set_up_card(card_.index), cat("network card ", card_.name));
     handlers_.card(old_name, card_.name);
+    six_.use_card(card_);
     if (config_.dhcp) {
         DhcpLink::Handlers handlers{.use = [this](const DhcpLease& lease) { use_lease(lease); },
                                     .give_up = [this] { give_up_address(); },
                                     .changed = handlers_.changed};
         dhcp_ = std::make_unique<DhcpLink>(loop_, DhcpLink::Card{card_.index, card_.name, card_.mac},
-                                           config_.hostname, std::move(handlers));
+                                           DhcpLink::Options{config_.hostname, config_.dhcp_patience},
+                                           std::move(handlers));
     }
     handlers_.changed();
 }
@@ -73,6 +111,7 @@ void Uplink::leave_card() {
     dhcp_.reset();
     address_.reset(); // it went with the card
     card_ = {};
+    six_.use_card(card_);
     handlers_.card(old_name, "");
     handlers_.changed();
 }
@@ -122,7 +161,18 @@ void Uplink::give_up_address() {
     address_.reset();
 }
 
+// The address stays on the card: a start within seconds takes it up again, and the kernel ends it in its
+// time.
+void Uplink::release() {
+    if (dhcp_) dhcp_->release();
+}
+
 // --- what it looks like
+
+std::string Uplink::problem() const {
+    if (!vlan_problem_.empty()) return vlan_problem_;
+    return problem_.empty() && dhcp_ ? dhcp_->problem() : problem_;
+}
 
 std::optional<Ip4> Uplink::gateway() const {
     if (!address_) return std::nullopt;
@@ -132,13 +182,21 @@ std::optional<Ip4> Uplink::gateway() const {
 
 static std::vector<IpAddress> as_addresses(const std::vector<Ip4>& list) {
     std::vector<IpAddress> out;
-    std::ranges::transform(list, std::back_inserter(out), IpAddress::of);
+    for (auto address : list) out.push_back(IpAddress::of(address));
     return out;
 }
 
+// Of both families in turn: only the first few are asked, and one family may not work.
 std::vector<IpAddress> Uplink::dns_servers() const {
     if (!config_.dns_servers.empty()) return config_.dns_servers;
-    return dhcp_ && dhcp_->lease() ? as_addresses(dhcp_->lease()->dns_servers) : std::vector<IpAddress>();
+    std::vector<IpAddress> four, out;
+    if (dhcp_ && dhcp_->lease()) four = as_addresses(dhcp_->lease()->dns_servers);
+    auto six = six_.dns_servers();
+    for (size_t i = 0; i < std::max(four.size(), six.size()); i++) {
+        if (i < four.size()) out.push_back(four[i]);
+        if (i < six.size()) out.push_back(six[i]);
+    }
+    return out;
 }
 
 std::vector<IpAddress> Uplink::time_servers() const {
@@ -155,6 +213,12 @@ NetworkStatus::Uplink Uplink::status() const {
         out.state = address_ ? "static address" : "no address is configured";
     else
         out.state = dhcp_state_text(dhcp_->state());
+    if (card_.carrier && !six_.state_text().empty()) {
+        bool only = !address_ && !dhcp_; // IPv4 is switched off
+        out.state = only ? six_.state_text() : cat(out.state, ", ", six_.state_text());
+    }
+    if (config_.vlan && below_.index != 0)
+        out.state += cat(" (VLAN ", config_.vlan, " of ", below_.name, ")");
     return out;
 }
 
