@@ -17,7 +17,8 @@ void Uplink6::note(const Result<>& result, std::string_view what) {
 void Uplink6::use_card(const Link& card) {
     routers_.reset();
     given_.clear();
-    routed_ = cable_in_ = false;
+    router_.reset();
+    cable_in_ = false;
     problem_.clear();
     duplicate_problem_.clear();
     kernel_problem_.clear();
@@ -102,7 +103,7 @@ Result<> Uplink6::configure(const RouterSetup& setup) {
                                                .on_link = one.on_link}));
     if (setup.mtu && *setup.mtu < card_.mtu) TRY(links_.set_mtu(card_.index, *setup.mtu));
     if (!setup.router) {
-        routed_ = false;
+        router_.reset();
         return links_.remove_default_route6(card_.index);
     }
     auto covered = [&](const RouterSetup::Address& one) { return one.address.contains(*setup.router); };
@@ -112,8 +113,8 @@ Result<> Uplink6::configure(const RouterSetup& setup) {
                                           .on_link = !setup.router->link_local() &&
                                                      std::ranges::none_of(setup.addresses, covered),
                                           .by_advert = routers_ != nullptr}));
-    if (!routed_) log_info(cat("IPv6 router ", setup.router->text()));
-    routed_ = true;
+    if (router_ != setup.router) log_info(cat("IPv6 router ", setup.router->text()));
+    router_ = setup.router;
     return {};
 }
 
@@ -154,11 +155,6 @@ void Uplink6::missing(const Ip6& address) {
 }
 
 // --- what it looks like
-
-std::optional<Ip6> Uplink6::gateway() const {
-    if (!routed_) return std::nullopt;
-    return wanted().router;
-}
 
 std::vector<IpAddress> Uplink6::dns_servers() const {
     std::vector<IpAddress> out;

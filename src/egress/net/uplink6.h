@@ -22,7 +22,7 @@ public:
     // Of all links, whenever they have changed: finds out which of ours are somebody else's.
     void look(const std::vector<LinkAddress>& addresses);
 
-    std::optional<Ip6> gateway() const;
+    std::optional<Ip6> gateway() const { return router_; }
     std::vector<IpAddress> dns_servers() const;
     std::string_view state_text() const; // empty: no IPv6 to speak of
     const std::string& problem() const;
@@ -46,7 +46,7 @@ private:
     };
     std::map<Ip6, Given> given_; // that the card should have
     bool cable_in_ = false;
-    bool routed_ = false; // a default route is set
+    std::optional<Ip6> router_; // that the kernel's default route is through
     std::string kernel_problem_, problem_, duplicate_problem_;
 };
 
