@@ -1,11 +1,11 @@
 // egress as it is (policy, proxy, injector, records), on loopback instead of taps, for bench/proxy.py:
-// bench_egress_proxy FOLDER ORIGIN PORT ROOTS WARDEN_SOCKET PLAIN KEYED
+// bench_egress_proxy FOLDER ORIGIN PORT ROOTS WARDEN_SOCKET PLAIN KEYED ENTRIES
 //
-// One agent that may reach two names, both served at the address ORIGIN and PORT: PLAIN is spliced, KEYED is
-// terminated and gets the secret DEMO_KEY. The namespace must give all of 198.18.0.0/15 to this machine, with
-// the guest's address as the source, because that is how egress knows whose a connection is and where it
-// wants to go. Prints one line, {"plain": ADDRESS, "keyed": ADDRESS}, when it serves; the box's certificate
-// is in FOLDER/box.pem.
+// One agent that may reach two names, at the end of a list with ENTRIES others, both served at the address
+// ORIGIN and PORT: PLAIN is spliced, KEYED is terminated and gets the secret DEMO_KEY. The namespace must
+// give all of 198.18.0.0/15 to this machine, with the guest's address as the source, because that is how
+// egress knows whose a connection is and where it wants to go. Prints one line, {"plain": ADDRESS, "keyed":
+// ADDRESS}, when it serves; the box's certificate is in FOLDER/box.pem.
 #include <cstdio>
 #include <netinet/in.h>
 #include <openssl/ssl.h>
@@ -29,11 +29,14 @@ struct Options {
     std::string folder, origin;
     uint16_t origin_port = 0;
     std::string roots, warden_socket, plain, keyed;
+    int64_t entries = 0;
 };
 
 Result<Fd> bound(int type, Ip4 address, uint16_t port) {
     Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) return errno_error("make a socket");
+    int on = 1; // the last one's connections may still be waiting for their end
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(address.value)}};
     if (::bind(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to) < 0 ||
         (type == SOCK_STREAM && ::listen(fd.get(), 1024) < 0))
@@ -57,7 +60,11 @@ NetworkAccess network() {
 }
 
 Policy::Source policy(const Options& options, const HostName& keyed) {
-    return {.allow = {options.plain, options.keyed},
+    std::vector<std::string> allow;
+    for (int64_t i = 0; i < options.entries; i++)
+        allow.push_back(cat(i % 2 ? "*.s" : "s", i, ".example.org"));
+    allow.insert(allow.end(), {options.plain, options.keyed});
+    return {.allow = std::move(allow),
             .inject = {{.secret = "DEMO_KEY",
                         .host = keyed,
                         .header = "Authorization",
@@ -107,8 +114,8 @@ Result<> serve(Service& service, const Options& options) {
 
 int main(int count, char** arguments) {
     using namespace nullbox;
-    if (count != 8) {
-        log_error("usage: bench_egress_proxy FOLDER ORIGIN PORT ROOTS WARDEN_SOCKET PLAIN KEYED");
+    if (count != 9) {
+        log_error("usage: bench_egress_proxy FOLDER ORIGIN PORT ROOTS WARDEN_SOCKET PLAIN KEYED ENTRIES");
         return 2;
     }
     bench::Options options{.folder = arguments[1],
@@ -118,7 +125,8 @@ int main(int count, char** arguments) {
                            .roots = arguments[4],
                            .warden_socket = arguments[5],
                            .plain = arguments[6],
-                           .keyed = arguments[7]};
+                           .keyed = arguments[7],
+                           .entries = parse_number(arguments[8], 0, 1'000'000).value_or(0)};
     return run_service("bench_egress_proxy",
                        [&](Service& service) { return bench::serve(service, options); });
 }

@@ -29,6 +29,8 @@ def rows() -> list[Row]:
                       Row(f"proxy_{mode}_{what}_cpu", "us", peer_name=peer,
                           note="processor time of the proxy for each of these")]
     return found + [Row("proxy_memory", "MB", peer_name="HAProxy", note="resident after all of these"),
+                    Row("proxy_policy_100000_cpu", "us", most_ratio=1.05, peer_name="egress with 2 entries",
+                        note="processor time for a new connection, spliced, with 100,000 entries in the policy"),
                     Row("proxy_memory_1000", "MB", most=24, peer_name="HAProxy",
                         note="the most that was resident, with 1,000 terminated connections at work")]
 
@@ -47,6 +49,9 @@ def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
         if row.name.startswith("proxy_memory"):
             most = found["most_mb" if row.name == "proxy_memory_1000" else "resident_mb"]
             values = {proxy: [most[proxy]] for proxy in ("egress", "haproxy")}
+        elif row.name.startswith("proxy_policy"):
+            many, few = ([turn["cpu_us"] for turn in found["entries"][entries]] for entries in ("100000", "0"))
+            values = {"egress": many, "haproxy": few}
         else:
             name, figure = row.name.removeprefix("proxy_"), "per_second"
             if name.endswith("_cpu"):

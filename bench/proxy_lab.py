@@ -29,6 +29,7 @@ AGENTS_NETWORK, GUEST, GATEWAY = "198.18.0.0/15", "198.18.0.2", "198.18.0.1"
 PEER, PEER_PLAIN, PEER_KEYED = "198.18.0.3", 8001, 8002  # no address that egress gives out
 SECRET = "sk-bench-5f1d9c2e7a"
 REQUESTS_AT_A_TIME, CONNECTIONS_AT_A_TIME, MANY = 32, 16, 1000
+MANY_ENTRIES = 100_000
 TURN_MS = 1500
 START_LIMIT_S = 10
 
@@ -103,16 +104,26 @@ class Lab:
         self._origin = start(origin_core, image.RELEASE / "bench/bench_tls_origin", ORIGIN, ORIGIN_PORT, certificate,
                              key, KEYED, SECRET)
         self.peer = start(self._proxy_core, "haproxy", "-db", "-q", "-f", folder / "haproxy.cfg")
-        self.egress = start(self._proxy_core, image.RELEASE / "bench/bench_egress_proxy", folder, ORIGIN, ORIGIN_PORT,
-                            authority.root, warden.socket, PLAIN, KEYED, stdout=subprocess.PIPE)
+        self._places = {("haproxy", PLAIN): (PEER, PEER_PLAIN, authority.root),
+                        ("haproxy", KEYED): (PEER, PEER_KEYED, authority.root)}
+        self._egress_words = [image.RELEASE / "bench/bench_egress_proxy", folder, ORIGIN, ORIGIN_PORT, authority.root,
+                              warden.socket, PLAIN, KEYED]
+        self._roots = {PLAIN: authority.root, KEYED: folder / "box.pem"}
+        self.egress = None
+        self.start_egress()
+
+    def start_egress(self, entries: int = 0) -> None:
+        """In place of the one that runs, with so many more entries in its policy."""
+        if self.egress:
+            self.egress.kill()
+            self.egress.wait()
+        self.egress = start(self._proxy_core, *self._egress_words, entries, stdout=subprocess.PIPE)
         line = self.egress.stdout.readline()
         if not line:
             raise qemu.MachineError("egress's proxy does not start")
         addresses = json.loads(line)
-        root, box = authority.root, folder / "box.pem"
-        self._places = {("egress", PLAIN): (addresses["plain"], 443, root),
-                        ("egress", KEYED): (addresses["keyed"], 443, box),
-                        ("haproxy", PLAIN): (PEER, PEER_PLAIN, root), ("haproxy", KEYED): (PEER, PEER_KEYED, root)}
+        for name, which in ((PLAIN, "plain"), (KEYED, "keyed")):
+            self._places["egress", name] = (addresses[which], 443, self._roots[name])
 
     def process(self, proxy: str) -> subprocess.Popen:
         return self.egress if proxy == "egress" else self.peer
@@ -150,6 +161,11 @@ def play(lab: Lab, runs: int) -> dict:
         found["resident_mb"][proxy] = lab.resident_mb(proxy)
         lab.turn(proxy, "requests", KEYED, MANY)
         found.setdefault("most_mb", {})[proxy] = lab.resident_mb(proxy, "VmHWM")
+    # An entry is looked for when a connection begins.
+    for _ in range(runs + 1):
+        for entries in (MANY_ENTRIES, 0):
+            lab.start_egress(entries)
+            found.setdefault("entries", {}).setdefault(entries, []).append(lab.turn("egress", "connections", PLAIN))
     return found
 
 

@@ -130,6 +130,8 @@ std::string_view describe(AddressClass kind) {
         return "an IPv4 address inside an IPv6 one";
     case Own:
         return "an address of this box";
+    case Neighbour:
+        return "a machine on this box's own network";
     }
     return "an unknown kind of address";
 }
@@ -141,6 +143,7 @@ bool can_be_opened(AddressClass kind) {
     case Shared:
     case Documentation:
     case Benchmarking:
+    case Neighbour:
         return true;
     case Loopback:
     case LinkLocal:
@@ -156,10 +159,13 @@ bool can_be_opened(AddressClass kind) {
     return false;
 }
 
-DialCheck may_dial(const IpAddress& address, bool private_allowed, std::span<const IpAddress> own) {
+DialCheck may_dial(const IpAddress& address, bool private_allowed, std::span<const OwnAddress> own) {
     if (!address.v6 && kAgentNetwork.contains(Ip4{ip4_value(address.bytes)})) return {.kind = Own};
     auto kind = classify(address);
-    if (kind != Loopback && std::ranges::find(own, address) != own.end()) return {.kind = Own};
+    if (kind != Loopback && std::ranges::find(own, address, &OwnAddress::address) != own.end())
+        return {.kind = Own};
+    auto near = [&](const OwnAddress& one) { return one.on_the_same_network(address); };
+    if (kind == Public && std::ranges::any_of(own, near)) kind = Neighbour;
     return {.allowed = kind == Public || (private_allowed && can_be_opened(kind)), .kind = kind};
 }
 

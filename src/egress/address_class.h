@@ -23,8 +23,9 @@ enum class AddressClass : uint8_t {
     Broadcast,
     Unspecified,
     Reserved,
-    Embedded, // an IPv4 address inside an IPv6 one: mapped, NAT64, 6to4, Teredo
-    Own,      // of this box or of its agents' network; only may_dial() finds it
+    Embedded,  // an IPv4 address inside an IPv6 one: mapped, NAT64, 6to4, Teredo
+    Own,       // of this box or of its agents' network; only may_dial() finds it
+    Neighbour, // public, and on a network that this box is on; only may_dial() finds it
 };
 
 AddressClass classify(const IpAddress& address);
@@ -37,7 +38,8 @@ struct DialCheck {
     bool allowed = false;
     AddressClass kind = AddressClass::Reserved;
 };
-// own: the addresses of this box. The agents' network (tap_link.h) is always own.
-DialCheck may_dial(const IpAddress& address, bool private_allowed, std::span<const IpAddress> own);
+// own: all of this box. The agents' network (tap_link.h) is always own. A neighbour is as good as private: on
+// an IPv6 network every printer has a public address, and DNS may point at it.
+DialCheck may_dial(const IpAddress& address, bool private_allowed, std::span<const OwnAddress> own);
 
 } // namespace nullbox::egress

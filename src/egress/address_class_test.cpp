@@ -86,8 +86,10 @@ TEST(AddressClass, KnowsEachSpecialRangeAndItsEdges) {
 // Control: may_dial(). Without it every name could point into the box's own network.
 TEST(AddressClass, OnlyPublicAddressesAreDialledUnlessTheManifestOpensThem) {
     auto dial = [](const char* text, bool private_allowed) {
-        std::vector<IpAddress> own{*IpAddress::parse("203.0.113.9"), *IpAddress::parse("192.168.1.2"),
-                                   *IpAddress::parse("2a00::9")};
+        std::vector<OwnAddress> own{{*IpAddress::parse("203.0.113.9"), 24},
+                                    {*IpAddress::parse("192.168.1.2"), 24},
+                                    {*IpAddress::parse("9.8.7.2"), 22},
+                                    {*IpAddress::parse("2a00:1:2:3::9"), 64}};
         return may_dial(*IpAddress::parse(text), private_allowed, own);
     };
     EXPECT_TRUE(dial("8.8.8.8", false).allowed);
@@ -100,10 +102,17 @@ TEST(AddressClass, OnlyPublicAddressesAreDialledUnlessTheManifestOpensThem) {
                       "0.0.0.0", "255.255.255.255", "240.0.0.1", "::1", "::ffff:10.0.0.1", "64:ff9b::a00:1",
                       "2002:a00:1::", "fe80::1", "fd00:ec2::254", "198.18.0.1", "198.19.7.7"})
         EXPECT_FALSE(dial(text, true).allowed) << text;
-    for (auto text : {"203.0.113.9", "192.168.1.2", "2a00::9"}) {
+    for (auto text : {"203.0.113.9", "192.168.1.2", "9.8.7.2", "2a00:1:2:3::9"}) {
         EXPECT_FALSE(dial(text, true).allowed) << text;
         EXPECT_EQ(dial(text, true).kind, Own);
     }
+    for (auto text : {"2a00:1:2:3::a", "2a00:1:2:3:ffff::1", "9.8.4.1", "9.8.7.255"}) {
+        EXPECT_FALSE(dial(text, false).allowed) << text;
+        EXPECT_TRUE(dial(text, true).allowed) << text;
+        EXPECT_EQ(dial(text, true).kind, Neighbour);
+    }
+    for (auto text : {"2a00:1:2:4::9", "2a00:1:2:2::9", "9.8.8.1", "9.8.3.255"})
+        EXPECT_TRUE(dial(text, false).allowed) << text;
 }
 
 } // namespace nullbox::egress

@@ -176,7 +176,8 @@ static bool housekeeping(const DroppedPacket& packet) {
 }
 
 // Why a packet that never came to the proxy was dropped, and what would help.
-static PacketReason explain(const DroppedPacket& packet, const Agent& agent, std::span<const IpAddress> own) {
+static PacketReason explain(const DroppedPacket& packet, const Agent& agent,
+                            std::span<const OwnAddress> own) {
     bool tcp = packet.protocol == IPPROTO_TCP, udp = packet.protocol == IPPROTO_UDP;
     if ((tcp || udp) && packet.destination_port == 53)
         return {cat("DNS goes to the resolver at ", agent.link.gateway.text(), " only"), {}};

@@ -66,7 +66,7 @@ protected:
                                      .carrier = carrier_,
                                      .state = carrier_ ? "static address" : "no cable"};
                     status.addresses = {*IpAddress::parse("fe80::1"), *IpAddress::parse("192.0.2.7")};
-                    status.own_addresses = {*IpAddress::parse("203.0.113.9")};
+                    status.own_addresses = {{*IpAddress::parse("203.0.113.9"), 24}};
                     status.gateway = Ip4::parse("192.0.2.1");
                     if (has_problem_) status.problems = {"no answer to DHCP"};
                     if (has_ipv6_) {

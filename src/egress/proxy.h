@@ -46,7 +46,7 @@ struct ProxySetup {
     // Who is this connection? local is where it was going; nothing: nobody of ours.
     std::function<std::optional<Flow>(const tcp::endpoint& local, const tcp::endpoint& remote)> identify;
     // This box's own addresses, never dialled.
-    std::function<std::vector<IpAddress>()> own_addresses;
+    std::function<std::vector<OwnAddress>()> own_addresses;
     // Where a checked address is to be found; tests put it elsewhere.
     std::function<tcp::endpoint(const IpAddress&, uint16_t port)> route = direct_route;
     ProxyTimes times{};

@@ -97,22 +97,22 @@ protected:
         injector_.emplace(*loop_, folder_ + "/warden.sock");
         proxy_.emplace(
             *context_,
-            ProxySetup{.upstream = *upstream_,
-                       .injector = *injector_,
-                       .authority = *box_,
-                       .roots = *roots_,
-                       .records = book_,
-                       .identify = [this](const auto&, const auto&) { return Flow{agent_, destination_}; },
-                       .own_addresses = [] { return std::vector{*IpAddress::parse("203.0.113.9")}; },
-                       .route =
-                           [this](const IpAddress& address, uint16_t) {
-                               dialled_ += address.text() + " ";
-                               bool there = origin_ && (address.v6 || !ipv4_is_dead_);
-                               return tcp::endpoint(asio::ip::address_v4::loopback(),
-                                                    there ? origin_->port() : 1);
-                           },
-                       .times = times_,
-                       .most_of_one_agent = most_connections_});
+            ProxySetup{
+                .upstream = *upstream_,
+                .injector = *injector_,
+                .authority = *box_,
+                .roots = *roots_,
+                .records = book_,
+                .identify = [this](const auto&, const auto&) { return Flow{agent_, destination_}; },
+                .own_addresses = [] { return std::vector{OwnAddress{*IpAddress::parse("203.0.113.9"), 24}}; },
+                .route =
+                    [this](const IpAddress& address, uint16_t) {
+                        dialled_ += address.text() + " ";
+                        bool there = origin_ && (address.v6 || !ipv4_is_dead_);
+                        return tcp::endpoint(asio::ip::address_v4::loopback(), there ? origin_->port() : 1);
+                    },
+                .times = times_,
+                .most_of_one_agent = most_connections_});
         ASSERT_TRUE(proxy_->listen(listener()));
         thread_ = std::thread([this] { context_->run(); });
     }

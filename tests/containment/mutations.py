@@ -2,7 +2,8 @@
 into the copy by the patches here, asks the environment, and is in no program that ships. A patch whose text is not in
 the sources any more is an error.
 """
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from pathlib import Path
 
 HEADER = """\
 // Only in the copy of the sources that the mutation run builds.
@@ -29,10 +30,8 @@ PATCHES: dict[str, list[tuple[str, str, str]]] = {
     "names": [("policy.cpp", "    return {.reason = cat(\"no entry of the manifest names \", name.text()),",
                "    if (mutated(\"names\")) return {.allowed = true, .rule = \"any\"};\n"
                "    return {.reason = cat(\"no entry of the manifest names \", name.text()),")],
-    "wildcard-dot": [("name.cpp", "text_[text_.size() - end.size() - 1] == '.';",
-                      "(text_[text_.size() - end.size() - 1] == '.' || mutated(\"wildcard-dot\"));"),
-                     ("name.cpp", "text_.size() > end.size() + 1", "text_.size() > end.size()")],
-    "port": [("policy.cpp", "bool port = rule.port ?", "bool port = mutated(\"port\") ? true : rule.port ?")],
+    "wildcard-dot": [("policy.cpp", "(dot = suffix.find('.')) != suffix.npos;", "(dot = mutated(\"wildcard-dot\") ? (suffix.size() > 1 ? 0 : suffix.npos) : suffix.find('.')) != suffix.npos;")],
+    "port": [("policy.cpp", "    return port ? *port == wanted :", "    if (mutated(\"port\")) return true;\n    return port ? *port == wanted :")],
     # --- TLS
     "sni": [("splice.cpp", "    if (!name || *name != host)\n        return Refusal{.reason = cat(\"the TLS hello names",
              "    if ((!name || *name != host) && !mutated(\"sni\"))\n        return Refusal{.reason = cat(\"the TLS hello names")],
@@ -104,13 +103,26 @@ PATCHES: dict[str, list[tuple[str, str, str]]] = {
     # --- secrets
     "binding-host": [("policy.cpp", "        if (binding.host == host) found.push_back(&binding);", "        if (binding.host == host || (mutated(\"binding-host\") && host.text() == \"api.lab.test\")) found.push_back(&binding);")],
     "no-clear": [("policy.cpp", "    else if (!bindings(*name).empty())\n", "    else if (!bindings(*name).empty() && !(mutated(\"no-clear\") && destination.port == kHttpPort))\n")],
-    "scrubber": [("http_relay.cpp", "    for (const auto& item : injected_) scrubber.add(item.secret.view(), item.placeholder);",
-                  "    if (!mutated(\"scrubber\"))\n        for (const auto& item : injected_) scrubber.add(item.secret.view(), item.placeholder);")],
+    "scrubber": [("http_relay.cpp", "        for (const auto& item : injected_) forms->add(item.secret.view(), item.placeholder);",
+                  "        if (!mutated(\"scrubber\"))\n            for (const auto& item : injected_) forms->add(item.secret.view(), item.placeholder);")],
     "uncompressed": [("http_relay.cpp", "    for (auto name : {\"Accept-Encoding\", \"Range\", \"If-Range\", \"Sec-WebSocket-Extensions\"})\n        fields.remove(name);\n    fields.add(\"Accept-Encoding\", \"identity\");",
                       "    if (!mutated(\"uncompressed\")) {\n    for (auto name : {\"Accept-Encoding\", \"Range\", \"If-Range\", \"Sec-WebSocket-Extensions\"})\n        fields.remove(name);\n    fields.add(\"Accept-Encoding\", \"identity\");\n    }")],
     "coding": [("http_relay.cpp", "    if (!injected_.empty() && has_body && coding &&", "    if (!mutated(\"coding\") && !injected_.empty() && has_body && coding &&")],
     "own-key": [("http_relay.cpp", "    for (const auto& item : injected_) fields.remove(item.header);", "    if (!mutated(\"own-key\"))\n        for (const auto& item : injected_) fields.remove(item.header);")],
 }
+
+
+def patched(sources: Path) -> dict[str, str]:
+    """File, seen from src/egress, to its text with all switches in it."""
+    texts: dict[str, str] = {}
+    for switch, patches in PATCHES.items():
+        for name, old, new in patches:
+            text = texts.get(name) or (sources / name).read_text()
+            if text.count(old) != 1:
+                raise LookupError(f"mutation {switch}: its text is {text.count(old)} times in {name}: {old[:100]!r}; "
+                                  "bring it up to date")
+            texts[name] = text.replace(old, new)
+    return {name: f'#line 1 "{name}"\n#include "egress/mutations.h"\n{text}' for name, text in texts.items()}
 
 
 @dataclass(frozen=True)

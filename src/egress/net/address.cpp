@@ -63,10 +63,17 @@ std::optional<Ip6> Ip6::from_bytes(std::span<const std::byte> bytes) {
     return Ip6{address->bytes};
 }
 
-bool Prefix6::contains(const Ip6& other) const {
+static bool same_bits(const std::array<uint8_t, 16>& one, const std::array<uint8_t, 16>& other,
+                      uint8_t length) {
     for (size_t bit = 0; bit < length; bit++)
-        if ((address.bytes[bit / 8] ^ other.bytes[bit / 8]) & (0x80 >> bit % 8)) return false;
+        if ((one[bit / 8] ^ other[bit / 8]) & (0x80 >> bit % 8)) return false;
     return true;
+}
+
+bool Prefix6::contains(const Ip6& other) const { return same_bits(address.bytes, other.bytes, length); }
+
+bool OwnAddress::on_the_same_network(const IpAddress& other) const {
+    return other.v6 == address.v6 && same_bits(address.bytes, other.bytes, length);
 }
 
 std::string Prefix6::text() const { return cat(address.text(), '/', length); }

@@ -75,6 +75,14 @@ struct IpAddress {
     static std::optional<IpAddress> from_bytes(std::span<const std::byte> bytes);
 };
 
+// One of this box's addresses, and the network that it is in.
+struct OwnAddress {
+    IpAddress address;
+    uint8_t length = 0; // of the network's prefix, in bits; at most 32 or 128
+    bool operator==(const OwnAddress&) const = default;
+    bool on_the_same_network(const IpAddress& other) const;
+};
+
 struct Mac {
     std::array<uint8_t, 6> bytes{};
     bool operator==(const Mac&) const = default;

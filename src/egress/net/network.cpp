@@ -209,7 +209,7 @@ void NetworkImpl::update() {
     status_.addresses.clear();
     status_.own_addresses.clear();
     for (const auto& address : addresses_) {
-        status_.own_addresses.push_back(address.address);
+        status_.own_addresses.push_back({address.address, address.prefix});
         if (address.link == uplink_.index() && address.usable()) status_.addresses.push_back(address.address);
     }
     status_.rules_loaded = rules_loaded_;

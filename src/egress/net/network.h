@@ -51,9 +51,9 @@ struct NetworkStatus {
         bool operator==(const Uplink&) const = default;
     };
     Uplink uplink;
-    unsigned uplink_index = 0;            // the link that link-local servers are on; 0: none
-    std::vector<IpAddress> addresses;     // of the uplink, both families, link-local ones included; in use
-    std::vector<IpAddress> own_addresses; // of every link, loopback too: what the proxy must not dial
+    unsigned uplink_index = 0;             // the link that link-local servers are on; 0: none
+    std::vector<IpAddress> addresses;      // of the uplink, both families, link-local ones included; in use
+    std::vector<OwnAddress> own_addresses; // of every link, loopback too: what the proxy must not dial
     std::optional<Ip4> gateway;
     std::optional<Ip6> gateway6;
     std::vector<IpAddress> dns_servers;  // configured, else by DHCP and router advertisements

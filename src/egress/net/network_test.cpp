@@ -337,7 +337,8 @@ TEST_F(NetworkTest, OwnAddressesAreKnown) {
     auto guest = attach(3);
     EXPECT_TRUE(wait([&] {
         auto has = [&](std::string_view text) {
-            return std::ranges::count(status().own_addresses, IpAddress::parse(text).value()) == 1;
+            return std::ranges::count(status().own_addresses, IpAddress::parse(text).value(),
+                                      &OwnAddress::address) == 1;
         };
         return has("127.0.0.1") && has("192.0.2.2") && has("198.18.12.1") && has("::1");
     }));
