@@ -9,6 +9,7 @@ import network
 ALL_NODES, ALL_ROUTERS = "ff02::1", "ff02::2"
 PREFIX = "2a0b:1:2:3::"
 ROUTER = "fe80::1"  # and DNS server, by its link-local address as many small routers announce it
+NEIGHBOUR = "2a0b:1:2:3::53"  # another machine on the LAN
 SOLICIT, ADVERT = 133, 134
 AAAA = 28
 
@@ -23,7 +24,7 @@ class Router:
     def __init__(self):
         self.solicitations = 0
         network.ip("-6", "address", "add", f"{ROUTER}/64", "dev", network.TAP, "nodad")
-        network.ip("-6", "route", "add", f"{PREFIX}/64", "dev", network.TAP)
+        network.ip("-6", "address", "add", f"{NEIGHBOUR}/64", "dev", network.TAP, "nodad")
         self._index = socket.if_nametoindex(network.TAP)
         self._socket = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
         self._socket.bind((ROUTER, 0, 0, self._index))

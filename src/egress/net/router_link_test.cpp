@@ -35,6 +35,8 @@ protected:
         if (IsSkipped()) return;
         // The check for duplicates takes seconds; one test has it.
         run("sysctl -qw net.ipv6.conf.all.accept_dad=0 net.ipv6.conf.default.accept_dad=0");
+        // As nulld sets it: a kernel that listens asks, too, and what it is told does not reach us.
+        run("sysctl -qw net.ipv6.conf.default.accept_ra=0");
         world_->plug_in("eth0", "02:00:00:00:00:09");
         world_->in_lan([&] {
             // Its own link-local address is a second one, so that ours is a known one.
@@ -138,6 +140,7 @@ TEST_F(Ipv6Uplink, AStaticAddressNeedsNoRoutersWord) {
     auto config = static_config();
     config.address6 = Prefix6::parse("2001:db8:1::2/64");
     config.gateway6 = six("2001:db8:1::1");
+    run("sysctl -qw net.ipv6.conf.eth0.accept_ra=1"); // which we may change here, and must
     start(config);
     ASSERT_TRUE(has_address("2001:db8:1::2"));
     EXPECT_TRUE(status().online4() && status().online6());
