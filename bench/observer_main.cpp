@@ -8,7 +8,8 @@
 //   world
 //   {"do": "agent", "name"}                        starts it through cage, stops it at its first line
 //   {"do": "agents", "names"}                      starts them all at once, stops them at the last first line
-//   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line
+//   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line; with
+//   "from", timed from another line on
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
@@ -122,8 +123,9 @@ Result<json::object> agents(const json::object& request) {
 Result<json::object> run(const json::object& request) {
     auto argv = TRY(list(request, "argv"));
     auto until = TRY(text(request, "until"));
+    auto from = request.contains("from") ? TRY(text(request, "from")) : std::string();
     TRY(mount_peer_disk());
-    return answer_of(TRY(run_until_line(kPeerRoot, argv, until)));
+    return answer_of(TRY(run_until_line(kPeerRoot, argv, until, from)));
 }
 
 Result<json::object> handle(const std::string& line) {

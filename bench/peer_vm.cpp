@@ -3,6 +3,8 @@
 #include <cerrno>
 #include <csignal>
 #include <poll.h>
+#include <sched.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -17,6 +19,12 @@ constexpr size_t kMaxOutputBytes = 1 << 20;
 constexpr std::string_view kResident = "VmRSS:";
 constexpr size_t kShownBytes = 1500;
 
+// Moved onto the root, and not only chroot(): that forbids user namespaces, which a jail needs.
+static bool enter(const std::string& root) {
+    return ::unshare(CLONE_NEWNS) == 0 && ::chdir(root.c_str()) == 0 &&
+           ::mount(".", "/", nullptr, MS_MOVE, nullptr) == 0 && ::chroot(".") == 0 && ::chdir("/") == 0;
+}
+
 static Result<pid_t> spawn(const std::string& root, const std::vector<std::string>& argv, int output) {
     std::vector<char*> words;
     words.reserve(argv.size() + 1);
@@ -24,11 +32,14 @@ static Result<pid_t> spawn(const std::string& root, const std::vector<std::strin
     words.push_back(nullptr);
     pid_t pid = ::fork();
     if (pid < 0) return errno_error("fork");
-    if (pid > 0) return pid;
+    if (pid > 0) {
+        ::setpgid(pid, pid); // as the child does itself: whoever comes first
+        return pid;
+    }
     ::setpgid(0, 0);
     ::dup2(output, 1);
     ::dup2(output, 2);
-    if (::chroot(root.c_str()) == 0 && ::chdir("/") == 0) ::execv(words[0], words.data());
+    if (enter(root)) ::execv(words[0], words.data());
     ::perror(words[0]);
     ::_exit(127);
 }
@@ -57,14 +68,22 @@ std::string whole_line(std::string_view output, std::string_view until) {
 }
 } // namespace
 
-static Result<std::string> wait_for_line(int fd, const std::string& until, Clock::time_point begin) {
+namespace {
+struct Wanted {
+    std::string from, until;
+    Clock::time_point begin; // until `from` has come, if there is one
+};
+} // namespace
+
+static Result<std::string> wait_for_line(int fd, Wanted& wanted) {
+    auto deadline = wanted.begin + kLimit;
     std::string output;
     auto failed = [&](std::string_view why) {
         auto shown = output.size() > kShownBytes ? output.substr(output.size() - kShownBytes) : output;
         return error(cat(why, "; its output ends with: ", printable(shown)));
     };
     while (output.size() < kMaxOutputBytes) {
-        auto left = std::chrono::ceil<std::chrono::milliseconds>(begin + kLimit - Clock::now()).count();
+        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
         if (left <= 0) return failed("the line did not come in time");
         pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
         if (::poll(&ready, 1, static_cast<int>(left)) <= 0) continue;
@@ -72,24 +91,31 @@ static Result<std::string> wait_for_line(int fd, const std::string& until, Clock
         ssize_t count = ::read(fd, bytes, sizeof bytes);
         if (count <= 0) return failed("the program ended before the line");
         output.append(bytes, static_cast<size_t>(count));
-        if (auto line = whole_line(output, until); !line.empty()) return line;
+        if (!wanted.from.empty() && !whole_line(output, wanted.from).empty()) {
+            wanted.begin = Clock::now();
+            wanted.from.clear();
+        }
+        if (auto line = whole_line(output, wanted.until); !line.empty()) {
+            if (!wanted.from.empty()) return failed(cat("no ", wanted.from, " before the line"));
+            return line;
+        }
     }
     return failed("too much output");
 }
 
 Result<FirstLine> run_until_line(const std::string& root, const std::vector<std::string>& argv,
-                                 const std::string& until) {
+                                 const std::string& until, const std::string& from) {
     auto output = TRY(make_pipe());
-    auto begin = Clock::now();
+    Wanted wanted{.from = from, .until = until, .begin = Clock::now()};
     pid_t pid = TRY(spawn(root, argv, output.write.get()));
     output.write.reset();
-    auto line = wait_for_line(output.read.get(), until, begin);
+    auto line = wait_for_line(output.read.get(), wanted);
     auto end = Clock::now();
     auto resident = resident_kb(pid);
-    ::kill(pid, SIGKILL);
+    ::kill(-pid, SIGKILL); // its group: what it started, too
     ::waitpid(pid, nullptr, 0);
     if (!line) return line.error();
-    return FirstLine{.after_ms = std::chrono::duration<double, std::milli>(end - begin).count(),
+    return FirstLine{.after_ms = std::chrono::duration<double, std::milli>(end - wanted.begin).count(),
                      .process_kb = TRY(std::move(resident)),
                      .line = *std::move(line)};
 }
