@@ -91,6 +91,7 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
     }
     // One that ended at its line has no VM any more.
     auto resident = vm_pid > 0 ? resident_kb(vm_pid) : Result<int64_t>(0);
+    auto cpu = vm_pid > 0 ? cpu_ms(vm_pid) : Result<double>(0);
     auto stopped = client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 1000}}, kLimit);
     TRY(std::move(waited));
     if (!status) return status.error();
@@ -98,6 +99,7 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
     return AgentStart{
         .first = {.after_ms = std::chrono::duration<double, std::milli>(attempt.end - attempt.begin).count(),
                   .process_kb = TRY(std::move(resident).context("the VM process")),
+                  .cpu_ms = TRY(std::move(cpu).context("the VM process")),
                   .line = *attempt.line},
         .status = *std::move(status)};
 }

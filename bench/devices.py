@@ -15,7 +15,7 @@ PEER = "QEMU microvm"
 LAUNCHER = "src/cage/vmm/vmm_launcher"
 HOST_LAB = "bench/bench_host_lab"
 VIRTIOFSD = Path("/usr/lib/qemu/virtiofsd")
-FILE_MB = 32
+FILE_MB = 16
 MEMORY_MB = 128
 SOCKET = "/tmp/lab/fs.sock"
 # Ours has one more than the peer: QEMU's vsock is vhost's alone.

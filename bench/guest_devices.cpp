@@ -27,10 +27,9 @@ namespace nullbox::bench {
 namespace {
 
 constexpr size_t kReadBytes = size_t{1} << 20;
-constexpr int kPasses = 3; // over the file
-constexpr uint64_t kSendBytes = uint64_t{32} << 20;
+// How long each of them goes on, and a little more: a slow machine does less in it, and takes no longer.
+constexpr auto kDuration = std::chrono::seconds(3);
 constexpr size_t kSendPieceBytes = size_t{128} << 10;
-constexpr int kRoundTrips = 1000;
 constexpr size_t kMessageBytes = 64;
 
 struct Measured {
@@ -60,7 +59,7 @@ Result<Measured> read_sequentially(const char* path) {
     Fd file = TRY(open_readonly(path));
     std::vector<char> buffer(kReadBytes);
     Measured measured;
-    for (int pass = 0; pass < kPasses; pass++) {
+    while (measured.time < kDuration) {
         (void)::ioctl(file.get(), BLKFLSBUF, 0); // a block device's
         ::posix_fadvise(file.get(), 0, 0, POSIX_FADV_DONTNEED);
         if (::lseek(file.get(), 0, SEEK_SET) < 0) return errno_error("go to the start");
@@ -109,29 +108,28 @@ Result<Measured> send_to_host() {
     Fd socket = TRY(connect_tcp(kSinkPort));
     std::vector<char> piece(kSendPieceBytes, 'x');
     auto begin = Clock::now();
-    for (uint64_t sent = 0; sent < kSendBytes; sent += piece.size())
+    uint64_t sent = 0;
+    for (; Clock::now() - begin < kDuration; sent += piece.size())
         TRY(write_all(socket.get(), std::string_view(piece.data(), piece.size())));
     ::shutdown(socket.get(), SHUT_WR);
     uint64_t arrived = 0;
     TRY(read_exact(socket.get(), std::as_writable_bytes(std::span(&arrived, 1))));
     Measured measured{.amount = arrived, .time = Clock::now() - begin};
-    if (arrived != kSendBytes) return error(cat(arrived, " of ", kSendBytes, " bytes arrived"));
+    if (arrived != sent) return error(cat(arrived, " of ", sent, " bytes arrived"));
     return measured;
 }
 
 // One small message at a time, there and back.
 Result<Measured> round_trips(const Fd& socket) {
     std::array<std::byte, kMessageBytes> message{}, answer{};
-    Clock::time_point begin;
-    constexpr int kWarmUp = kRoundTrips / 20;
-    for (int i = -kWarmUp; i < kRoundTrips; i++) {
-        if (i == 0) begin = Clock::now();
-        message[0] = static_cast<std::byte>(i);
+    Measured measured;
+    for (auto begin = Clock::now(); measured.time < kDuration; measured.time = Clock::now() - begin) {
+        message[0] = static_cast<std::byte>(++measured.amount);
         TRY(write_all(socket.get(), message));
         TRY(read_exact(socket.get(), answer));
         if (answer != message) return error("the answer is not the message");
     }
-    return Measured{.amount = kRoundTrips, .time = Clock::now() - begin};
+    return measured;
 }
 
 Result<Measured> network_round_trips() { return round_trips(TRY(connect_tcp(kEchoPort))); }

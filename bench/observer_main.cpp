@@ -8,8 +8,7 @@
 //   world
 //   {"do": "agent", "name"}                        starts it through cage, stops it at its first line
 //   {"do": "agents", "names"}                      starts them all at once, stops them at the last first line
-//   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line; with
-//   "from", timed from another line on
+//   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <boost/json/parse.hpp>
@@ -94,7 +93,10 @@ Result<json::object> call(const json::object& request) {
 }
 
 json::object answer_of(const FirstLine& first) {
-    return {{"ms", first.after_ms}, {"process_kb", first.process_kb}, {"line", printable(first.line)}};
+    return {{"ms", first.after_ms},
+            {"process_kb", first.process_kb},
+            {"cpu_ms", first.cpu_ms},
+            {"line", printable(first.line)}};
 }
 
 Result<json::object> agent(const json::object& request) {
@@ -123,9 +125,8 @@ Result<json::object> agents(const json::object& request) {
 Result<json::object> run(const json::object& request) {
     auto argv = TRY(list(request, "argv"));
     auto until = TRY(text(request, "until"));
-    auto from = request.contains("from") ? TRY(text(request, "from")) : std::string();
     TRY(mount_peer_disk());
-    return answer_of(TRY(run_until_line(kPeerRoot, argv, until, from)));
+    return answer_of(TRY(run_until_line(kPeerRoot, argv, until)));
 }
 
 Result<json::object> handle(const std::string& line) {

@@ -55,6 +55,16 @@ Result<int64_t> resident_kb(int64_t pid) {
     return error(cat("process ", pid, " has no ", kResident, " in /proc"));
 }
 
+Result<double> cpu_ms(int64_t pid) {
+    auto text = TRY(read_file(cat("/proc/", pid, "/stat")));
+    // proc_pid_stat(5): the name may hold anything, its bracket is the last one; 14 and 15 are the times.
+    auto fields = split(std::string_view(text).substr(text.rfind(')') + 1), ' ');
+    if (text.rfind(')') == text.npos || fields.size() < 14) return error(cat("process ", pid, ": no times"));
+    auto user = parse_number(fields[12], 0, INT64_MAX), system = parse_number(fields[13], 0, INT64_MAX);
+    if (!user || !system) return error(cat("process ", pid, ": no times"));
+    return 1000.0 * static_cast<double>(*user + *system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
 namespace {
 // The line of `output` that holds `until`, once it is whole.
 std::string whole_line(std::string_view output, std::string_view until) {
@@ -68,22 +78,14 @@ std::string whole_line(std::string_view output, std::string_view until) {
 }
 } // namespace
 
-namespace {
-struct Wanted {
-    std::string from, until;
-    Clock::time_point begin; // until `from` has come, if there is one
-};
-} // namespace
-
-static Result<std::string> wait_for_line(int fd, Wanted& wanted) {
-    auto deadline = wanted.begin + kLimit;
+static Result<std::string> wait_for_line(int fd, const std::string& until, Clock::time_point begin) {
     std::string output;
     auto failed = [&](std::string_view why) {
         auto shown = output.size() > kShownBytes ? output.substr(output.size() - kShownBytes) : output;
         return error(cat(why, "; its output ends with: ", printable(shown)));
     };
     while (output.size() < kMaxOutputBytes) {
-        auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - Clock::now()).count();
+        auto left = std::chrono::ceil<std::chrono::milliseconds>(begin + kLimit - Clock::now()).count();
         if (left <= 0) return failed("the line did not come in time");
         pollfd ready{.fd = fd, .events = POLLIN, .revents = 0};
         if (::poll(&ready, 1, static_cast<int>(left)) <= 0) continue;
@@ -91,32 +93,27 @@ static Result<std::string> wait_for_line(int fd, Wanted& wanted) {
         ssize_t count = ::read(fd, bytes, sizeof bytes);
         if (count <= 0) return failed("the program ended before the line");
         output.append(bytes, static_cast<size_t>(count));
-        if (!wanted.from.empty() && !whole_line(output, wanted.from).empty()) {
-            wanted.begin = Clock::now();
-            wanted.from.clear();
-        }
-        if (auto line = whole_line(output, wanted.until); !line.empty()) {
-            if (!wanted.from.empty()) return failed(cat("no ", wanted.from, " before the line"));
-            return line;
-        }
+        if (auto line = whole_line(output, until); !line.empty()) return line;
     }
     return failed("too much output");
 }
 
 Result<FirstLine> run_until_line(const std::string& root, const std::vector<std::string>& argv,
-                                 const std::string& until, const std::string& from) {
+                                 const std::string& until) {
     auto output = TRY(make_pipe());
-    Wanted wanted{.from = from, .until = until, .begin = Clock::now()};
+    auto begin = Clock::now();
     pid_t pid = TRY(spawn(root, argv, output.write.get()));
     output.write.reset();
-    auto line = wait_for_line(output.read.get(), wanted);
+    auto line = wait_for_line(output.read.get(), until, begin);
     auto end = Clock::now();
     auto resident = resident_kb(pid);
+    auto cpu = cpu_ms(pid);
     ::kill(-pid, SIGKILL); // its group: what it started, too
     ::waitpid(pid, nullptr, 0);
     if (!line) return line.error();
-    return FirstLine{.after_ms = std::chrono::duration<double, std::milli>(end - wanted.begin).count(),
+    return FirstLine{.after_ms = std::chrono::duration<double, std::milli>(end - begin).count(),
                      .process_kb = TRY(std::move(resident)),
+                     .cpu_ms = TRY(std::move(cpu)),
                      .line = *std::move(line)};
 }
 

@@ -10,18 +10,20 @@
 namespace nullbox::bench {
 
 struct FirstLine {
-    double after_ms = 0;    // from the request, or from what was waited for first, to the line
+    double after_ms = 0;    // from the request to the line
     int64_t process_kb = 0; // VmRSS of the monitor's process at that time: with what its guest has touched
+    double cpu_ms = 0;      // processor time of that process so far, its guest's among it
     std::string line;
 };
 
 // Runs argv with `root` as its root, waits for a line of its output that holds `until`, and kills it. A run
-// that ends before, or takes longer than two, is an error that holds the last of its output. With `from`, the
-// clock starts at a line of its output that holds that.
+// that ends before, or takes longer than two, is an error that holds the last of its output.
 Result<FirstLine> run_until_line(const std::string& root, const std::vector<std::string>& argv,
-                                 const std::string& until, const std::string& from = {});
+                                 const std::string& until);
 
 // VmRSS of a process, from /proc.
 Result<int64_t> resident_kb(int64_t pid);
+// Processor time of all its threads, to 10 ms.
+Result<double> cpu_ms(int64_t pid);
 
 } // namespace nullbox::bench
