@@ -13,21 +13,11 @@ namespace nullbox::bench {
 
 namespace json = boost::json;
 
-constexpr auto kLimit = std::chrono::seconds(120);
+constexpr auto kLimit = std::chrono::seconds(100); // within that of who asks the observer
 
 static std::string text_of(const json::object& object, std::string_view key) {
     const auto* value = object.if_contains(key);
     return value != nullptr && value->is_string() ? std::string(value->get_string()) : std::string();
-}
-
-// The agent's first line among those of one answer of Logs.
-static std::optional<std::string> agents_line(const json::object& answer) {
-    const auto* lines = answer.if_contains("lines");
-    if (lines == nullptr || !lines->is_array()) return std::nullopt;
-    for (const auto& line : lines->get_array())
-        if (line.is_object() && text_of(line.get_object(), "stream") == "stdout")
-            return text_of(line.get_object(), "text");
-    return std::nullopt;
 }
 
 namespace {
@@ -36,6 +26,7 @@ struct Attempt {
     std::string socket, name;
     Clock::time_point begin, end;
     std::optional<std::string> line;
+    std::string said; // what cage and the VM said meanwhile: why no line came
     Result<> started;
     std::thread starter;
 
@@ -55,22 +46,34 @@ struct Attempt {
             starter = std::thread([this] { ask(); });
             return true;
         }
-        line = agents_line(answer);
-        end = Clock::now();
-        return !line;
+        const auto* lines = answer.if_contains("lines");
+        if (lines == nullptr || !lines->is_array()) return true;
+        bool failed = false;
+        for (const auto& one : lines->get_array()) {
+            if (!one.is_object() || line) continue;
+            if (text_of(one.get_object(), "stream") == "stdout") {
+                line = text_of(one.get_object(), "text");
+                end = Clock::now();
+            } else {
+                auto text = text_of(one.get_object(), "text");
+                failed |= text_of(one.get_object(), "stream") == "cage" && text.starts_with("failed");
+                said += cat("; ", text);
+            }
+        }
+        return !line && !failed; // one that failed says nothing more
     }
 };
 } // namespace
 
 static Result<> wait_for_first_line(Attempt& attempt) {
     auto follower = TRY(varlink::Client::connect(attempt.socket));
-    auto followed =
-        follower.call_more("io.nullbox.cage.Logs", {{"name", attempt.name}, {"lines", 0}, {"follow", true}},
-                           [&](const json::object& answer) { return attempt.hear(answer); });
+    auto followed = follower.call_more(
+        "io.nullbox.cage.Logs", {{"name", attempt.name}, {"lines", 0}, {"follow", true}},
+        [&](const json::object& answer) { return attempt.hear(answer); }, kLimit);
     if (attempt.starter.joinable()) attempt.starter.join();
-    TRY(std::move(followed).context("follow the agent's log"));
     TRY(std::move(attempt.started).context("start the agent"));
-    if (!attempt.line) return error("the agent's log ended without a line of the agent's");
+    TRY(std::move(followed).context(cat("follow the agent's log", attempt.said)));
+    if (!attempt.line) return error(cat("the agent's log ended without a line of the agent's", attempt.said));
     return {};
 }
 
@@ -86,7 +89,9 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
             agent != nullptr && agent->is_object() ? agent->get_object().if_contains("vm_pid") : nullptr;
         if (pid != nullptr && pid->is_int64()) vm_pid = pid->get_int64();
     }
-    auto resident = resident_kb(vm_pid);
+    // One that ended at its line has no VM any more.
+    auto resident = vm_pid > 0 ? resident_kb(vm_pid) : Result<int64_t>(0);
+    auto cpu = vm_pid > 0 ? cpu_ms(vm_pid) : Result<double>(0);
     auto stopped = client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 1000}}, kLimit);
     TRY(std::move(waited));
     if (!status) return status.error();
@@ -94,6 +99,7 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
     return AgentStart{
         .first = {.after_ms = std::chrono::duration<double, std::milli>(attempt.end - attempt.begin).count(),
                   .process_kb = TRY(std::move(resident).context("the VM process")),
+                  .cpu_ms = TRY(std::move(cpu).context("the VM process")),
                   .line = *attempt.line},
         .status = *std::move(status)};
 }

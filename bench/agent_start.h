@@ -10,7 +10,7 @@
 namespace nullbox::bench {
 
 struct AgentStart {
-    FirstLine first;
+    FirstLine first;            // process_kb and cpu_ms are 0 if the agent ended with its line
     boost::json::object status; // cage's own, asked for after the first line
 };
 

@@ -28,7 +28,9 @@ def rows() -> list[Row]:
             Row("agent_start_beside_debian", "ms", peer_name=DEBIAN, most_ratio=0.3,
                 note="the same starts of ours, beside Debian's cloud kernel"),
             Row("vm_process_memory", "MB", peer_name=SAME,
-                note="resident memory of the VM's process at that line, with the guest memory that is touched")]
+                note="resident memory of the VM's process at that line, with the guest memory that is touched"),
+            Row("agent_start_cpu", "ms", peer_name=SAME,
+                note="processor time of the VM's process to that line, with the guest's")]
 
 
 def qemu_command(kernel: str, initramfs: str, memory_mb: int, machine: str, append: str) -> list[str]:
@@ -86,8 +88,12 @@ def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
     def megabytes(answers: list[dict]) -> list[float]:
         return [answer["process_kb"] / 1024 for answer in answers]
 
+    def times(answers: list[dict]) -> list[float]:
+        return [answer["cpu_ms"] for answer in answers]
+
     values = {"agent_start": (starts(ours), starts(theirs[SAME])),
               "agent_start_beside_debian": (starts(ours), starts(theirs[DEBIAN])),
-              "vm_process_memory": (megabytes(ours), megabytes(theirs[SAME]))}
+              "vm_process_memory": (megabytes(ours), megabytes(theirs[SAME])),
+              "agent_start_cpu": (times(ours), times(theirs[SAME]))}
     for row in rows:
         measured(row, *values[row.name])

@@ -13,11 +13,14 @@ sys.path.insert(0, str(image.ROOT / "tests/lib"))
 import variants  # noqa: E402
 
 AGENTS = 20
+CORES = qemu.Options.cpus
 
 
 def rows() -> list[Row]:
     return [Row("agents_at_once", "s", most_ratio=0.6, peer_name=f"{AGENTS} in a row",
-                note=f"{AGENTS} agents, from the first request to the last one's first line")]
+                note=f"{AGENTS} agents, from the first request to the last one's first line"),
+            Row("starts_per_core", "1/s", peer_name="in a row",
+                note=f"the same starts, in a second and for each of the machine's {CORES} cores")]
 
 
 def manifests() -> dict[str, bytes]:
@@ -43,4 +46,7 @@ def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
             for _ in range(runs):
                 together.append(box.ask("agents", names=list(agents))["ms"] / 1000)
                 in_a_row.append(sum(box.ask("agent", name=name)["ms"] for name in agents) / 1000)
-    measured(rows[0], together, in_a_row)
+    values = {"agents_at_once": (together, in_a_row),
+              "starts_per_core": tuple([AGENTS / CORES / seconds for seconds in times] for times in (together, in_a_row))}
+    for row in rows:
+        measured(row, *values[row.name])

@@ -93,7 +93,10 @@ Result<json::object> call(const json::object& request) {
 }
 
 json::object answer_of(const FirstLine& first) {
-    return {{"ms", first.after_ms}, {"process_kb", first.process_kb}, {"line", printable(first.line)}};
+    return {{"ms", first.after_ms},
+            {"process_kb", first.process_kb},
+            {"cpu_ms", first.cpu_ms},
+            {"line", printable(first.line)}};
 }
 
 Result<json::object> agent(const json::object& request) {

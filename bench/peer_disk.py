@@ -44,13 +44,20 @@ def guest_initramfs(modules: list[Path]) -> bytes:
     return cpio.archive(entries, 0)
 
 
-def build(debian: Debian, folder: Path) -> Path:
+def build(debian: Debian | None, folder: Path, programs: list[Path] | None = None,
+          files: dict[str, Path | bytes] | None = None) -> Path:
+    """programs: more of them, beside QEMU, each with its libraries; those of our own build go to /bench. files: more,
+    by their place."""
     stage = folder / "peer"
     for name in ("dev", "proc", "tmp", "guest"):
         (stage / name).mkdir(parents=True)
-    copy(stage, QEMU)
-    for library in libraries(QEMU):
-        copy(stage, library)
+    (stage / "var").mkdir()
+    (stage / "var/run").symlink_to("/tmp")  # virtiofsd keeps a lock there
+    for program in [QEMU, *(programs or [])]:
+        ours = image.RELEASE in program.parents
+        copy(stage, program, Path("/bench") / program.name if ours else None)
+        for library in [] if ours else libraries(program):
+            copy(stage, library)
     for name in FIRMWARE:
         for place in FIRMWARE_FOLDERS:
             if (Path(place) / name).exists():
@@ -58,9 +65,15 @@ def build(debian: Debian, folder: Path) -> Path:
                 break
     copy(stage, image.OUT / "guest-vmlinux", Path("/guest/vmlinux"))
     copy(stage, image.OUT / "agents/hello.img", Path("/guest/hello.img"))
-    copy(stage, debian.kernel, Path("/guest/debian-vmlinuz"))
     (stage / "guest/initramfs.cpio").write_bytes(guest_initramfs([]))
-    (stage / "guest/debian-initramfs.cpio").write_bytes(guest_initramfs(debian.modules()))
+    if debian:
+        copy(stage, debian.kernel, Path("/guest/debian-vmlinuz"))
+        (stage / "guest/debian-initramfs.cpio").write_bytes(guest_initramfs(debian.modules()))
+    for place, content in (files or {}).items():
+        if isinstance(content, Path):
+            copy(stage, content, Path(place))
+        else:
+            (stage / place.lstrip("/")).write_bytes(content)
     disk = folder / "peer.img"
     # Not compressed: what a peer reads at its start should cost it nothing but the reading.
     image.pack_squashfs(stage, disk, 0, ["-comp", "zstd", "-noI", "-noD", "-noF", "-noX"])

@@ -12,6 +12,7 @@ namespace nullbox::bench {
 struct FirstLine {
     double after_ms = 0;    // from the request to the line
     int64_t process_kb = 0; // VmRSS of the monitor's process at that time: with what its guest has touched
+    double cpu_ms = 0;      // processor time of that process so far, its guest's among it
     std::string line;
 };
 
@@ -22,5 +23,7 @@ Result<FirstLine> run_until_line(const std::string& root, const std::vector<std:
 
 // VmRSS of a process, from /proc.
 Result<int64_t> resident_kb(int64_t pid);
+// Processor time of all its threads, to 10 ms.
+Result<double> cpu_ms(int64_t pid);
 
 } // namespace nullbox::bench

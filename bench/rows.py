@@ -13,7 +13,8 @@ class Row:
     peer_name: str = ""
     peer: float | None = None
     most: float | None = None        # the promise: value at most this ...
-    most_ratio: float | None = None  # ... or value / peer at most this
+    most_ratio: float | None = None  # ... or value / peer at most this ...
+    least_ratio: float | None = None  # ... or at least this
     runs: list[float] = field(default_factory=list)
     peer_runs: list[float] = field(default_factory=list)
     note: str = ""                   # how it was measured, if the name does not say
@@ -27,11 +28,12 @@ class Row:
     @property
     def kept(self) -> bool | None:
         """The promise: True or False; None if there is none, or nothing was measured."""
-        if self.value is None or (self.most is None and self.most_ratio is None):
+        promised_ratio = self.most_ratio is not None or self.least_ratio is not None
+        if self.value is None or (self.most is None and not promised_ratio) or (promised_ratio and self.ratio is None):
             return None
-        if self.most is not None and self.value > self.most:
-            return False
-        return self.most_ratio is None or (self.ratio is not None and self.ratio <= self.most_ratio)
+        return ((self.most is None or self.value <= self.most)
+                and (self.most_ratio is None or self.ratio <= self.most_ratio)
+                and (self.least_ratio is None or self.ratio >= self.least_ratio))
 
     def line(self) -> str:
         if self.failure:
@@ -44,6 +46,7 @@ class Row:
         if self.kept is not None:
             promise = [f"{number(self.most)} {self.unit}"] if self.most is not None else []
             promise += [f"ratio {self.most_ratio}"] if self.most_ratio is not None else []
+            promise += [f"ratio at least {self.least_ratio}"] if self.least_ratio is not None else []
             text += f"; promise {' and '.join(promise)}: {'kept' if self.kept else 'NOT KEPT'}"
         return text
 

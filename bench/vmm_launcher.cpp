@@ -10,6 +10,7 @@
 // It executes itself as `vmm_launcher vmm` for the VM process. --init: it is PID 1 of a throw-away initramfs,
 // so it mounts what it needs and powers the machine off at the end. --tap makes the tap; who brings it up and
 // gives it an address meanwhile is somebody else. --hello: ends the VM at the guest's first bytes over vsock.
+// What the guest sends over vsock is printed; to port 7 it is sent back.
 // --watch: its memory, each second.
 #include <algorithm>
 #include <array>
@@ -32,6 +33,7 @@
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -61,6 +63,8 @@ struct Options {
     };
     std::vector<SharedFolder> shares;
 };
+
+constexpr uint32_t kEchoPort = 7;
 
 std::chrono::steady_clock::time_point g_start;
 
@@ -217,6 +221,17 @@ Result<pid_t> spawn(Fd child_end, bool own_pid_namespace) {
     return pid;
 }
 
+// On a thread of its own: as near to the device as any other program would be.
+void echo(Fd stream) {
+    std::thread([stream = std::move(stream)] {
+        int flags = ::fcntl(stream.get(), F_GETFL);
+        ::fcntl(stream.get(), F_SETFL, flags & ~O_NONBLOCK);
+        char bytes[4096];
+        for (ssize_t count; (count = ::read(stream.get(), bytes, sizeof bytes)) > 0;)
+            if (!write_all(stream.get(), std::string_view(bytes, static_cast<size_t>(count)))) return;
+    }).detach();
+}
+
 // One message of the channel; false at its end.
 bool hear(int channel, std::vector<Fd>& streams) {
     std::array<std::byte, sizeof(EndedMessage)> bytes{};
@@ -238,7 +253,11 @@ bool hear(int channel, std::vector<Fd>& streams) {
     std::memcpy(&ended, bytes.data(), sizeof ended);
     ended.text[sizeof ended.text - 1] = '\0';
     if (kind == VmmMessageKind::Started) say("started");
-    if (kind == VmmMessageKind::GuestConnected) say(cat("guest connected to port ", port.port));
+    if (kind == VmmMessageKind::GuestConnected && port.port == kEchoPort && !streams.empty()) {
+        echo(std::move(streams.back()));
+        streams.pop_back();
+    } else if (kind == VmmMessageKind::GuestConnected)
+        say(cat("guest connected to port ", port.port));
     if (kind == VmmMessageKind::Ended)
         say(cat("ended, reason ", static_cast<uint32_t>(ended.reason), ": ", ended.text));
     return true;
@@ -248,7 +267,7 @@ bool hear(int channel, std::vector<Fd>& streams) {
 bool drain(const Fd& stream) {
     std::array<char, 4096> bytes{};
     ssize_t count = ::read(stream.get(), bytes.data(), bytes.size());
-    if (count > 0) say(cat("stream: ", printable({bytes.data(), static_cast<size_t>(count)}, 200)));
+    if (count > 0) say(cat("stream: ", printable({bytes.data(), static_cast<size_t>(count)}, 1000)));
     return count > 0 || (count < 0 && errno == EAGAIN);
 }
 

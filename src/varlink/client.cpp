@@ -158,9 +158,10 @@ Result<Answer> Client::call_with_fds(std::string_view method, const json::object
 }
 
 Result<> Client::call_more(std::string_view method, const json::object& parameters,
-                           const std::function<bool(const json::object&)>& each) {
+                           const std::function<bool(const json::object&)>& each,
+                           std::optional<std::chrono::milliseconds> limit) {
     Request request{.method = std::string(method), .parameters = parameters, .more = true};
-    TRY(impl_->exchange(request, {}, std::nullopt, &each));
+    TRY(impl_->exchange(request, {}, limit ? Deadline(Clock::now() + *limit) : std::nullopt, &each));
     return {};
 }
 

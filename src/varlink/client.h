@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -33,9 +34,10 @@ public:
                                  std::vector<Fd> fds,
                                  std::chrono::milliseconds limit = std::chrono::seconds(10));
     // A stream: each answer goes to `each`; ends when it returns false (the connection is closed then), or
-    // with the last answer, or with an error.
+    // with the last answer, or with an error; at the limit, if there is one, whatever came until then.
     Result<> call_more(std::string_view method, const boost::json::object& parameters,
-                       const std::function<bool(const boost::json::object&)>& each);
+                       const std::function<bool(const boost::json::object&)>& each,
+                       std::optional<std::chrono::milliseconds> limit = std::nullopt);
 
 private:
     struct Impl;

@@ -715,6 +715,17 @@ TEST_F(ClientTest, AStreamCanBeReadToItsEndOrLeft) {
     EXPECT_TRUE(after.error().message.contains("connect again")) << after.error().message;
 }
 
+TEST_F(ClientTest, AStreamThatGoesQuietEndsAtItsLimit) {
+    auto client = *Client::connect(path_);
+    auto start = Clock::now();
+    auto quiet =
+        client.call_more("io.nullbox.test.Keep", {}, [](const json::object&) { return true; }, 100ms);
+    ASSERT_FALSE(quiet.has_value());
+    EXPECT_EQ(quiet.error().code, ETIMEDOUT);
+    EXPECT_GE(Clock::now() - start, 100ms);
+    EXPECT_LT(Clock::now() - start, 5s);
+}
+
 TEST_F(ClientTest, ATimeOutEndsTheConnection) {
     auto client = *Client::connect(path_);
     auto start = Clock::now();

@@ -123,6 +123,7 @@ Result<> Machine::add_devices(MachineFiles& files, MachineOptions& options) {
     CHECK(count <= kMostDevices);
     TRY(map_register_pages(count));
     slots_.reserve(count);
+    acknowledged_ = TRY(make_eventfd());
     TRY(add_disks(std::move(files.disks), options.disk_rates));
     auto vsock = std::make_unique<VsockDevice>(loop_, options.guest_cid, std::move(options.on_guest_connect));
     vsock_ = vsock.get();
@@ -207,6 +208,13 @@ Result<> Machine::add_device(std::unique_ptr<VirtioDevice> device) {
     memory_bus_.add({.start = start, .length = kRegisterPageBytes, .handler = slot.transport.get()});
     kvm_ioeventfd doorbell{.addr = start + kQueueNotifyRegister, .len = 4, .fd = notified};
     TRY(kvm_call(vm_.get(), KVM_IOEVENTFD, "connect a device's doorbell", &doorbell));
+    // KVM takes what means nothing to us, and the vCPU goes on in the guest; nobody reads that descriptor.
+    kvm_ioeventfd acknowledged{.datamatch = kUsedBufferInterrupt,
+                               .addr = start + kInterruptAckRegister,
+                               .len = 4,
+                               .fd = acknowledged_.get(),
+                               .flags = KVM_IOEVENTFD_FLAG_DATAMATCH};
+    TRY(kvm_call(vm_.get(), KVM_IOEVENTFD, "connect a device's acknowledgement", &acknowledged));
     kvm_irqfd wire{.fd = static_cast<uint32_t>(interrupt), .gsi = line};
     TRY(kvm_call(vm_.get(), KVM_IRQFD, "connect a device's interrupt", &wire));
     slot.watch = TRY(loop_.watch(notified, EPOLLIN, [transport = slot.transport.get(), notified](uint32_t) {

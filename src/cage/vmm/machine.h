@@ -107,6 +107,7 @@ private:
     BalloonDevice* balloon_ = nullptr;
     VirtioMmio* balloon_transport_ = nullptr;
     std::optional<RateLimit> disk_limit_; // before slots_: the disks look at it
+    Fd acknowledged_;                     // where all devices' acknowledgements of interrupts end
     std::vector<Slot> slots_;
     std::vector<Vcpu> vcpus_;
     std::unique_ptr<VcpuGate> gate_;

@@ -21,7 +21,7 @@ enum Register : uint32_t { // virtio 1.2, section 4.2.2
     kQueueSize = 0x38,
     kQueueReady = 0x44,
     kInterruptStatus = 0x60,
-    kInterruptAck = 0x64,
+    kInterruptAck = kInterruptAckRegister,
     kStatus = 0x70,
     kQueueDescriptorsLow = 0x80,
     kQueueDescriptorsHigh = 0x84,
@@ -42,7 +42,7 @@ enum StatusBit : uint32_t { // virtio 1.2, section 2.1
     kNeedsReset = 64,
     kFailed = 128,
 };
-enum InterruptBit : uint32_t { kUsedBuffer = 1, kConfigChange = 2 };
+enum InterruptBit : uint32_t { kUsedBuffer = kUsedBufferInterrupt, kConfigChange = 2 };
 constexpr uint32_t kMagicValue = 0x74726976; // "virt"
 constexpr uint32_t kVendor = 0x4c4c554e;     // "NULL"
 

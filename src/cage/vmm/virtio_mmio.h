@@ -3,9 +3,9 @@
 //
 // Reads cost no exit: the registers lie in a page that the guest has mapped read-only, and that we keep up to
 // date (render). Only writes come here. InterruptStatus bit 0 stays set while the driver is there, and
-// InterruptACK of it goes unheard: with edge-triggered lines a driver looks at its rings in any case, and
-// each interrupt saves two exits. Bit 1 (the configuration has changed) comes and goes as the specification
-// says.
+// InterruptACK of it goes unheard: with edge-triggered lines a driver looks at its rings in any case. So
+// whoever owns the address may take those writes before they come here (machine.cpp), which are one for each
+// interrupt. Bit 1 (the configuration has changed) comes and goes as the specification says.
 //
 // Register writes come from vCPU threads, process() from the device thread; lock_ is held in both, so that a
 // device is never reset under a request. A vCPU that writes a register may thus wait for a request to end.
@@ -26,6 +26,8 @@ namespace nullbox::cage {
 
 constexpr size_t kRegisterPageBytes = 4096;
 constexpr uint64_t kQueueNotifyRegister = 0x50;
+constexpr uint64_t kInterruptAckRegister = 0x64;
+constexpr uint32_t kUsedBufferInterrupt = 1; // bit 0
 
 struct TransportState { // everything a snapshot needs beside the queues
     uint32_t status = 0;

@@ -77,6 +77,8 @@ TEST_F(VirtioMmioTest, ServesARequestFromInitialisationToInterrupt) {
     EXPECT_EQ(driver.take_used().written, 32u);
     EXPECT_NE(driver.get<uint64_t>(0x8000), 0u) << "one chance in 2^64";
     EXPECT_EQ(interrupts, 1);
+    write(0x64, 1);
+    EXPECT_EQ(read(0x60), 1u) << "so that it makes no difference where that write ends";
     transport.process();
     EXPECT_EQ(interrupts, 1);
     EXPECT_EQ(fault, "");
