@@ -79,8 +79,8 @@ class Wire:
         if operation == 1 and target == four(ROUTER4):
             self.send(ARP, packet[:7] + b"\2" + mac(ROUTER_MAC) + target + sender_mac + sender, sender_mac)
 
-    def ask_arp(self, address: str, tagged: bool) -> None:
-        packet = struct.pack("!HHBBH", 1, IPV4, 6, 4, 1) + mac(ROUTER_MAC) + four(ROUTER4) + b"\0" * 6 + four(address)
+    def ask_arp(self, address: str, tagged: bool, source: str = ROUTER4) -> None:
+        packet = struct.pack("!HHBBH", 1, IPV4, 6, 4, 1) + mac(ROUTER_MAC) + four(source) + b"\0" * 6 + four(address)
         self.send(ARP, packet, b"\xff" * 6, tagged)
 
     def _ipv4(self, packet: bytes) -> None:

@@ -68,7 +68,10 @@ std::optional<Link> Uplink::vlan_on(const Link& card, const std::vector<Link>& l
                 TRY(links_.remove(link.index));
         }
         // Once: the kernel tells of each change, and then we come here again.
-        if (std::exchange(stripped_, card.index) != card.index) TRY(links_.strip(card.index));
+        if (std::exchange(stripped_, card.index) != card.index) {
+            TRY(links_.set_up_card(card.index)); // or it answers by ARP for the VLAN's address
+            TRY(links_.strip(card.index));
+        }
         if (!found) {
             TRY(links_.add_vlan(card.index, config_.vlan, cat("vlan", config_.vlan)));
             return found;
