@@ -41,7 +41,8 @@ Agent::Agent(AgentContext context, CatalogueEntry entry)
                   [this](Granted granted) {
                       if (!life_.waits_for().empty()) requested_at_ = Clock::now();
                       granted_ = std::move(granted);
-                      handle(event::Prepared{});
+                      context_.turns.enter(this, [this] { handle(event::Prepared{}); });
+                      if (granted_) handle(event::WaitsFor{}); // nothing but its turn
                   }}),
       memory_(context_.loop, context_.host.sockets.ctxgraph,
               [this](std::string_view line) { say(LogStream::Cage, line); }),
@@ -49,6 +50,7 @@ Agent::Agent(AgentContext context, CatalogueEntry entry)
       grace_(context_.host.limits.stop_grace), last_described_(life_.describe()) {}
 
 Agent::~Agent() {
+    context_.turns.leave(this);
     if (start_) wipe(*start_);
 }
 
@@ -160,7 +162,7 @@ bool Agent::adopt_network(const std::string& text, const Result<uint64_t>& ended
 void Agent::adopt_next_entry() {
     if (!next_entry_ || life_.alive()) return;
     bool waiting = life_.state() == State::Waiting;
-    if (waiting) needs_.release(); // it reads the manifest that goes now
+    if (waiting) cancel_prepare(); // it reads the manifest that goes now
     entry_ = *std::exchange(next_entry_, std::nullopt);
     if (!entry_.manifest || life_.state() == State::Invalid) {
         restart_timer_.drop();
@@ -173,7 +175,10 @@ void Agent::adopt_next_entry() {
 }
 
 void Agent::network_lost(const std::string& why) {
-    if (needs_.network_lost()) handle(event::NeedLost{why});
+    if (!needs_.network_lost()) return;
+    if (!granted_) return handle(event::NeedLost{why});
+    cancel_prepare(); // nothing runs with it yet
+    needs_.get(*entry_.manifest);
 }
 
 void Agent::stop(std::function<void()> done, std::optional<std::chrono::milliseconds> grace) {
@@ -220,6 +225,7 @@ void Agent::note_times(State before) {
         ended_at_.reset();
         watch_health();
     }
+    if (before == State::Starting && now != State::Starting) context_.turns.leave(this);
     if (now != State::Running && now != State::Paused) health_.reset();
     if (ran && !life_.alive() && began_at_ && !ended_at_) ended_at_ = Clock::now();
 }
@@ -249,8 +255,7 @@ void Agent::carry_out(const Action& action) {
     if (std::holds_alternative<action::Prepare>(action)) {
         prepare();
     } else if (std::holds_alternative<action::CancelPrepare>(action)) {
-        needs_.release();
-        granted_.reset();
+        cancel_prepare();
     } else if (std::holds_alternative<action::Launch>(action)) {
         if (auto launched = launch(); !launched) {
             give_back();
@@ -280,6 +285,12 @@ void Agent::carry_out(const Action& action) {
     } else {
         restart_timer_.drop();
     }
+}
+
+void Agent::cancel_prepare() {
+    context_.turns.leave(this);
+    needs_.release();
+    granted_.reset();
 }
 
 void Agent::prepare() {

@@ -12,6 +12,7 @@
 #include "cage/log_ring.h"
 #include "cage/memory_door.h"
 #include "cage/needs.h"
+#include "cage/start_turns.h"
 
 namespace nullbox::cage {
 
@@ -29,6 +30,7 @@ struct AgentContext {
     std::function<void()> changed;            // some agent's state is another now
     VaultWatch& vault;
     EgressWatch& egress;
+    StartTurns& turns;
 };
 
 class Agent {
@@ -100,6 +102,7 @@ private:
     void handle(const Event& event);
     void carry_out(const Action& action);
     void prepare();
+    void cancel_prepare();
     void adopt_next_entry();
     bool adopt_network(const std::string& text, const Result<uint64_t>& ended);
     void give_back();
@@ -126,7 +129,7 @@ private:
     MemoryDoor memory_;
     ExecDoor exec_;
     std::optional<CatalogueEntry> next_entry_;
-    std::optional<Granted> granted_;         // between ready and launch
+    std::optional<Granted> granted_;         // between ready and launch: its turn has not come
     std::optional<guest_link::Start> start_; // between launch and the guest's hello
     std::string address_;
     Clock::time_point requested_at_{};

@@ -68,7 +68,8 @@ protected:
                                                       .promised_bytes = [] { return 0; },
                                                       .changed = [] {},
                                                       .vault = vault_,
-                                                      .egress = egress_},
+                                                      .egress = egress_,
+                                                      .turns = turns_},
                                          std::move(entry));
         return *agent_;
     }
@@ -112,6 +113,7 @@ protected:
     manifest::AgentManifest manifest_{.name = "t", .version = "1"};
     VaultWatch vault_{*loop_, services_.sockets.warden, [this] { agent_->try_again(); }};
     EgressWatch egress_{*loop_, services_.sockets.egress, [this] { agent_->network_lost("egress ended"); }};
+    StartTurns turns_{*loop_, 1};
     std::unique_ptr<Agent> agent_;
 };
 
@@ -582,6 +584,55 @@ TEST_F(AgentTest, AManifestThatBecomesWrongStopsNoAgentButItsNextStart) {
     EXPECT_EQ(start(), "its manifest is wrong: t.toml:1:1: broken");
     agent_->update(right);
     EXPECT_EQ(start(), "ok") << "mended";
+}
+
+// A turn is taken when all else is there, and free again when the command runs, or cannot.
+TEST_F(AgentTest, StartsWhenItsTurnComes) {
+    services_.start_egress();
+    manifest_.network_allow = {"api.example.org"};
+    char other = 0;
+    bool others = false;
+    auto turn_is_free = [&] {
+        turns_.enter(&other, [&] { others = true; });
+        return std::exchange(others, false);
+    };
+    agent("echo up; sleep 60");
+    ASSERT_TRUE(turn_is_free());
+    std::optional<Result<>> answer;
+    agent_->start([&](Result<> done) { answer = std::move(done); });
+    until([] { return false; }, 300ms);
+    EXPECT_FALSE(answer);
+    EXPECT_EQ(agent_->life().describe(), "waiting");
+    // What it was given goes while it waits: it is asked for again.
+    auto asked = services_.asked.size();
+    agent_->network_lost("egress ended");
+    EXPECT_TRUE(until([&] { return services_.asked.size() > asked; }));
+    EXPECT_EQ(agent_->life().describe(), "waiting");
+    turns_.leave(&other);
+    EXPECT_TRUE(until([&] { return answer.has_value(); }));
+    EXPECT_TRUE(*answer) << (*answer).error().message;
+    EXPECT_EQ(agent_->life().state(), State::Running);
+    EXPECT_TRUE(turn_is_free());
+    turns_.leave(&other);
+    bool stopped = false;
+    agent_->stop([&] { stopped = true; });
+    EXPECT_TRUE(until([&] { return stopped; }));
+    // Stopped before its turn.
+    ASSERT_TRUE(turn_is_free());
+    agent_->start([](const Result<>&) {});
+    until([] { return false; }, 100ms);
+    EXPECT_EQ(agent_->life().describe(), "waiting");
+    agent_->stop([] {});
+    EXPECT_EQ(agent_->life().describe(), "stopped");
+    turns_.leave(&other);
+    until([] { return false; }, 100ms);
+    EXPECT_EQ(agent_->life().describe(), "stopped");
+    EXPECT_TRUE(turn_is_free());
+    turns_.leave(&other);
+    // One that cannot start.
+    vm("hang");
+    EXPECT_NE(start(), "ok");
+    EXPECT_TRUE(until([&] { return turn_is_free(); }));
 }
 
 TEST_F(AgentTest, AnAgentThatIsDroppedTakesItsVmWithIt) {

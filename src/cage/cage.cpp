@@ -112,7 +112,8 @@ void Cage::add(CatalogueEntry entry) {
                          .promised_bytes = [this] { return promised_bytes(); },
                          .changed = [this] { on_change(); },
                          .vault = vault_,
-                         .egress = egress_};
+                         .egress = egress_,
+                         .turns = turns_};
     agents_.push_back(std::make_unique<Agent>(std::move(context), std::move(entry)));
 }
 

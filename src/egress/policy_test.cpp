@@ -65,8 +65,9 @@ TEST(Policy, AllowsWhatIsNamedAndNothingElse) {
 
 // Which entry is the one that is recorded: an exact one, then the first wildcard of the list.
 TEST(Policy, OfTwoEntriesOneIsTheReason) {
-    auto policy = *Policy::compile({.allow = {"*.b.example.org:22", "*.example.org", "*.b.example.org",
-                                              "a.b.example.org:22", "a.b.example.org", "*.example.org:8080"}});
+    auto policy =
+        *Policy::compile({.allow = {"*.b.example.org:22", "*.example.org", "*.b.example.org",
+                                    "a.b.example.org:22", "a.b.example.org", "*.example.org:8080"}});
     auto rule = [&](std::string_view text) { return policy.decide(*Destination::parse(text)).rule; };
     EXPECT_EQ(rule("a.b.example.org"), "a.b.example.org");
     EXPECT_EQ(rule("a.b.example.org:22"), "a.b.example.org:22");
