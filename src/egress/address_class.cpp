@@ -165,7 +165,7 @@ DialCheck may_dial(const IpAddress& address, bool private_allowed, std::span<con
     if (kind != Loopback && std::ranges::find(own, address, &OwnAddress::address) != own.end())
         return {.kind = Own};
     auto near = [&](const OwnAddress& one) { return one.on_the_same_network(address); };
-    if (kind == Public && std::ranges::any_of(own, near)) kind = Neighbour;
+    if (address.v6 && kind == Public && std::ranges::any_of(own, near)) kind = Neighbour;
     return {.allowed = kind == Public || (private_allowed && can_be_opened(kind)), .kind = kind};
 }
 

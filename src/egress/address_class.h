@@ -25,7 +25,7 @@ enum class AddressClass : uint8_t {
     Reserved,
     Embedded,  // an IPv4 address inside an IPv6 one: mapped, NAT64, 6to4, Teredo
     Own,       // of this box or of its agents' network; only may_dial() finds it
-    Neighbour, // public, and on a network that this box is on; only may_dial() finds it
+    Neighbour, // IPv6, public, and on a network that this box is on; only may_dial() finds it
 };
 
 AddressClass classify(const IpAddress& address);
