@@ -139,7 +139,7 @@ TEST_F(Dhcp, AsksEverybodyAndGivesTheAddressUpWhenNobodyAnswers) {
     start_dhcp();
     ASSERT_TRUE(has_address("192.0.2.50"));
     server_->answers = false;
-    ASSERT_TRUE(wait([&] { return server_->count(DhcpType::Request) == 3; })) << "renewing, then rebinding";
+    ASSERT_TRUE(wait([&] { return server_->count(DhcpType::Request) >= 3; })) << "renewing, then rebinding";
     EXPECT_EQ(server_->seen.back().from, ip("192.0.2.50"));
     ASSERT_TRUE(wait([&] { return !status().online(); }));
     EXPECT_FALSE(run("ip -4 addr show dev eth0").contains("inet "));

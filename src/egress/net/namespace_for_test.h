@@ -40,7 +40,7 @@ private:
 std::string run(const std::string& command);
 // Turns the loop until the condition holds, at most so long; whether it holds.
 bool wait_until(Loop& loop, const std::function<bool()>& condition,
-                std::chrono::milliseconds most = std::chrono::seconds(5));
+                std::chrono::milliseconds most = std::chrono::seconds(15));
 void turn(Loop& loop, std::chrono::milliseconds time);
 
 } // namespace nullbox::egress::test
