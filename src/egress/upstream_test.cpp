@@ -20,9 +20,15 @@ protected:
              .timeout = std::chrono::milliseconds(200),
              .hosts = hosts_,
              .reach = [this] { return reach_; }});
+        return lookup(context, upstream, name);
+    }
+    // Of one that is asked more than once.
+    static Result<std::vector<IpAddress>> lookup(asio::io_context& context, Upstream& upstream,
+                                                 std::string_view name) {
         Result<std::vector<IpAddress>> found = error("not asked");
         auto task = [&]() -> Task<void> { found = co_await upstream.lookup(*HostName::parse(name)); };
         asio::co_spawn(context, task(), asio::detached);
+        context.restart();
         context.run();
         return found;
     }
@@ -87,16 +93,7 @@ TEST_F(UpstreamTest, AServerThatAnswersByTcpOnlyIsRemembered) {
     asio::io_context context;
     Upstream upstream(context, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
                       {.port = dns_.port(), .timeout = std::chrono::milliseconds(200)});
-    auto ask = [&](std::string_view name) {
-        bool found = false;
-        auto task = [&]() -> Task<void> {
-            found = (co_await upstream.lookup(*HostName::parse(name))).has_value();
-        };
-        asio::co_spawn(context, task(), asio::detached);
-        context.restart();
-        context.run();
-        return found;
-    };
+    auto ask = [&](std::string_view name) { return lookup(context, upstream, name).has_value(); };
     EXPECT_TRUE(ask("a.example.org"));
     EXPECT_EQ(dns_.queries(), 2) << "by UDP in vain, then by TCP";
     EXPECT_TRUE(ask("b.example.org"));
@@ -172,16 +169,7 @@ TEST_F(UpstreamTest, AServerThatFailedIsAskedLast) {
     asio::io_context context;
     Upstream upstream(context, [&] { return servers; },
                       {.port = dns_.port(), .timeout = std::chrono::milliseconds(200), .hosts = {}});
-    auto ask = [&](std::string_view name) {
-        bool found = false;
-        auto task = [&]() -> Task<void> {
-            found = (co_await upstream.lookup(*HostName::parse(name))).has_value();
-        };
-        asio::co_spawn(context, task(), asio::detached);
-        context.restart();
-        context.run();
-        return found;
-    };
+    auto ask = [&](std::string_view name) { return lookup(context, upstream, name).has_value(); };
     EXPECT_TRUE(ask("a.example.org"));
     EXPECT_EQ(questions_to_silent(), 1);
     EXPECT_TRUE(ask("b.example.org"));
