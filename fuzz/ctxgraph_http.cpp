@@ -1,10 +1,12 @@
 // A guest's bytes on its connection to ctxgraph: HTTP, the JSON API and the Model Context Protocol, through
-// the real server. Whatever comes, the connection ends when the guest's side does, and nobody but the agent
-// wrote anything.
+// the real server. Whatever comes, the connection ends when the guest's side does, and of another agent's
+// space nothing is read or written. What stands there is new for each input: an answer may well repeat what
+// was asked, and a fuzzer learns constants.
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <cstddef>
 #include <cstdint>
+#include <random>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -17,10 +19,7 @@ using namespace nullbox::ctxgraph;
 
 namespace {
 struct Box {
-    Box() : store(*Store::open(":memory:", {.entries = 500})) {
-        Write secret{.space = "other", .key = "k", .value = R"("unmistakable")", .author = "agent:other"};
-        CHECK(store->apply({&secret, 1}).front().has_value());
-    }
+    Box() : store(*Store::open(":memory:", {.entries = 500})) {}
     boost::asio::io_context context{1};
     std::unique_ptr<Store> store;
     Writes writes{*store,
@@ -30,21 +29,30 @@ struct Box {
 };
 } // namespace
 
+static std::string put_secret(Box& box) {
+    static std::mt19937_64 numbers;
+    auto text = "secret" + std::to_string(numbers());
+    Write secret{.space = "other", .key = "k", .value = '"' + text + '"', .author = "agent:other"};
+    CHECK(box.store->apply({&secret, 1}).front().has_value());
+    return text;
+}
+
 static void turn(Box& box) {
     box.context.restart();
     box.context.poll();
 }
 
-static void read_all(int peer) {
+static void read_all(int peer, std::string_view secret) {
     static std::string bytes(1 << 16, '\0');
     for (ssize_t count; (count = ::recv(peer, bytes.data(), bytes.size(), MSG_DONTWAIT)) > 0;)
-        CHECK(!std::string_view(bytes).substr(0, static_cast<size_t>(count)).contains("unmistakable"));
+        CHECK(!std::string_view(bytes).substr(0, static_cast<size_t>(count)).contains(secret));
 }
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     static std::unique_ptr<Box> box;
     static int runs = 0;
     if (runs++ % 256 == 0) box = std::make_unique<Box>();
+    auto secret = put_secret(*box);
     auto pair = *make_socket_pair(SOCK_STREAM | SOCK_NONBLOCK);
     Access access{
         .author = "agent:fuzz", .read = {"n"}, .write = {"n"}, .max_entries = 100, .max_bytes = 100'000};
@@ -57,14 +65,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
         if (sent <= 0) break;
         bytes.remove_prefix(static_cast<size_t>(sent));
         turn(*box);
-        read_all(pair.second.get());
+        read_all(pair.second.get(), secret);
     }
     ::shutdown(pair.second.get(), SHUT_WR);
     for (int i = 0; i < 1000 && box->guests.connections() > 0; i++) {
         turn(*box);
-        read_all(pair.second.get());
+        read_all(pair.second.get(), secret);
     }
     CHECK(box->guests.connections() == 0 && box->guests.watches() == 0);
-    CHECK((*box->store->head("other", "k"))->author == "agent:other");
+    CHECK((*box->store->head("other", "k"))->value == '"' + secret + '"');
     return 0;
 }
