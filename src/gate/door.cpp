@@ -58,6 +58,8 @@ struct Door::Impl : std::enable_shared_from_this<Door::Impl> {
     std::list<std::shared_ptr<Session>> handshakes, sessions; // oldest first
     Refusals refusals;
     bool closed = false;
+    std::function<void()> all_left; // while it winds down
+    asio::steady_timer patience{acceptor.get_executor()};
 };
 
 bool Door::Impl::trusts(std::string_view key) {
@@ -155,20 +157,23 @@ void Door::Impl::admit(tcp::socket socket) {
 asio::awaitable<void> Door::Impl::entertain(std::shared_ptr<Session> session) {
     // Wherever this coroutine ends, and if it is destroyed where it waits.
     struct Place {
+        Impl& impl;
         std::list<std::shared_ptr<Session>>& list;
         std::list<std::shared_ptr<Session>>::iterator at;
         size_t& count;
-        Place(std::list<std::shared_ptr<Session>>& of, std::shared_ptr<Session> who, size_t& counter)
-            : list(of), at(of.insert(of.end(), std::move(who))), count(counter) {
+        Place(Impl& house, std::list<std::shared_ptr<Session>>& of, std::shared_ptr<Session> who,
+              size_t& counter)
+            : impl(house), list(of), at(of.insert(of.end(), std::move(who))), count(counter) {
             count++;
         }
         ~Place() {
             list.erase(at);
             count--;
+            if (impl.sessions.empty() && impl.all_left) std::exchange(impl.all_left, nullptr)();
         }
     };
     {
-        Place place(handshakes, session, house.counts.handshakes);
+        Place place(*this, handshakes, session, house.counts.handshakes);
         if (!co_await session->handshake()) {
             house.counts.refused++;
             refusals.say(cat("refused ", session->peer(), ": ", session->why_refused()));
@@ -182,7 +187,7 @@ asio::awaitable<void> Door::Impl::entertain(std::shared_ptr<Session> session) {
         house.counts.refused++;
         co_return session->close();
     }
-    Place place(sessions, session, house.counts.connections);
+    Place place(*this, sessions, session, house.counts.connections);
     co_await session->serve();
 }
 
@@ -190,6 +195,7 @@ Door::Door(std::shared_ptr<Impl> impl) : impl_(std::move(impl)) {}
 
 Door::~Door() {
     impl_->closed = true;
+    impl_->all_left = nullptr;
     beast::error_code ignored;
     impl_->acceptor.close(ignored);
     for (auto* list : {&impl_->handshakes, &impl_->sessions})
@@ -219,6 +225,19 @@ void Door::operators_changed() {
                      " ended: ", known ? "another role now" : "struck off"));
         session->close();
     }
+}
+
+void Door::wind_down(std::chrono::milliseconds limit, std::function<void()> done) {
+    impl_->closed = impl_->house.winding_down = true;
+    beast::error_code ignored;
+    impl_->acceptor.close(ignored);
+    impl_->all_left = std::move(done);
+    for (const auto& session : std::vector(impl_->sessions.begin(), impl_->sessions.end()))
+        if (!session->answering()) session->close();
+    impl_->patience.expires_after(impl_->sessions.empty() ? std::chrono::milliseconds(0) : limit);
+    impl_->patience.async_wait([impl = impl_](const beast::error_code& failure) {
+        if (!failure && impl->all_left) std::exchange(impl->all_left, nullptr)();
+    });
 }
 
 } // namespace nullbox::gate

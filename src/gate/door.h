@@ -4,6 +4,7 @@
 
 #include <chrono>
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -56,6 +57,9 @@ public:
     const DoorCounts& counts() const;
     // Connections of operators that are none any more, or have another role now, end here and now.
     void operators_changed();
+    // No more connections. Who waits or follows is shown out; whose answer is on its way still gets it: among
+    // them who asked for the reboot that ends us. done is called once, when all have left or after limit.
+    void wind_down(std::chrono::milliseconds limit, std::function<void()> done);
 
 private:
     struct Impl;

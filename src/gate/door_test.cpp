@@ -184,6 +184,10 @@ protected:
         Watch look;
         std::function<void()> again = [&] {
             if (stopping_) context.stop();
+            if (winding_down_.exchange(false)) door->wind_down(5s, [&] { context.stop(); });
+            if (replies_)
+                for (auto& call : std::exchange(started_, {})) call.reply({});
+            asked_ = started_.size();
             if (operators.refresh()) door->operators_changed();
             connections_ = door->counts().connections;
             handshakes_ = door->counts().handshakes;
@@ -192,6 +196,7 @@ protected:
         again();
         ready.set_value(door->port());
         context.run();
+        over_ = true;
     }
     void logs(Call call) {
         auto text = [](int n) { return json::object{{"lines", json::array{json::object{{"text", n}}}}}; };
@@ -251,8 +256,8 @@ protected:
     std::string folder_, log_, secret_;
     std::mutex log_lock_;
     std::thread thread_;
-    std::atomic<bool> stopping_ = false;
-    std::atomic<size_t> connections_ = 0, handshakes_ = 0;
+    std::atomic<bool> stopping_ = false, winding_down_ = false, replies_ = false, over_ = false;
+    std::atomic<size_t> connections_ = 0, handshakes_ = 0, asked_ = 0;
     uint16_t port_ = 0;
     FakeCage cage_;
     Fd guest_, lease_;
@@ -446,6 +451,36 @@ TEST_F(DoorTest, OnePeerCannotTakeAllPlaces) {
     one.cut();
     EXPECT_TRUE(until([&] { return connections_ == 2; }));
     EXPECT_EQ(client(alice_).ask("POST", kList).status, 200);
+}
+
+// As when the machine reboots because somebody asked for it through this very door.
+TEST_F(DoorTest, ItWindsDownWithTheAnswersThatAreOnTheirWay) {
+    start();
+    auto olga = client(olga_), idle = client(alice_), reader = client(rita_);
+    ASSERT_EQ(idle.ask("POST", kList).status, 200);
+    ASSERT_EQ(reader.ask("POST", "/v1/io.nullbox.cage/Logs?more=1", R"({"follow":true})").status, 200);
+    ASSERT_TRUE(until([&] { return asked_ == 1; }));
+    auto answered = std::async(std::launch::async, [&] {
+        return olga.ask("POST", "/v1/io.nullbox.cage/Start", R"({"name":"x"})").status;
+    });
+    ASSERT_TRUE(until([&] { return asked_ == 2; }));
+
+    winding_down_ = true;
+    EXPECT_TRUE(idle.ended());
+    EXPECT_TRUE(reader.ended());
+    EXPECT_FALSE(client(alice_).connected());
+    EXPECT_FALSE(over_);
+    replies_ = true;
+    EXPECT_EQ(answered.get(), 200);
+    EXPECT_TRUE(olga.ended());
+    olga.cut();
+    EXPECT_TRUE(until([&] { return over_.load(); }));
+}
+
+TEST_F(DoorTest, WithNobodyInItWindsDownAtOnce) {
+    start();
+    winding_down_ = true;
+    EXPECT_TRUE(until([&] { return over_.load(); }));
 }
 
 std::string digest_header(std::string_view body) {

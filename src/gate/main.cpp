@@ -15,6 +15,7 @@ namespace {
 
 constexpr uid_t kGate = 105;
 constexpr std::chrono::seconds kLookAtConfiguration{1};
+constexpr std::chrono::seconds kWindDown{2};
 
 struct Options {
     std::string key = "/var/gate/key.pem", machine = "/run/nulld/machine.toml", run_folder = "/run";
@@ -84,7 +85,7 @@ Result<> serve(Service& service, const Options& options) {
     say();
     service.ready();
     look();
-    return net::serve(service, context);
+    return net::serve(service, context, [&](auto stop) { door->wind_down(kWindDown, std::move(stop)); });
 }
 
 } // namespace

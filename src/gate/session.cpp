@@ -76,7 +76,9 @@ asio::awaitable<void> Session::serve() {
     while (!closed_) {
         Head head;
         if (!co_await read_head(head)) break;
+        answering_ = true;
         if (!co_await answer(head)) break;
+        answering_ = false;
     }
     co_await leave();
 }
@@ -161,7 +163,7 @@ asio::awaitable<bool> Session::answer(Head& head) {
     }
     if (over || closed_) co_return false; // a stream has had its answer
     log_info(cat(who_.name, ": ", what.empty() ? "unknown" : what, ": ", response.status));
-    keep_alive = keep_alive && !response.body_unread;
+    keep_alive = keep_alive && !response.body_unread && !house_.winding_down;
     co_return co_await write(response, version, keep_alive) && keep_alive;
 }
 

@@ -30,6 +30,7 @@ struct House {
     Operators& operators;
     Limits limits;
     DoorCounts counts = {};
+    bool winding_down = false; // each answer is its connection's last
 };
 
 struct Response {
@@ -48,6 +49,8 @@ public:
     void close(); // from anywhere; a session that waits for something ends then
 
     bool closed() const { return closed_; }
+    // Between a request's head and its answer's end; streams of any kind do not count.
+    bool answering() const { return answering_ && !following_ && !guest_; }
     const Operator& who() const { return who_; }
     const std::string& peer() const { return peer_; }
     const std::string& why_refused() const { return why_refused_; }
@@ -82,7 +85,7 @@ private:
     std::string peer_, why_refused_;
     Stream* following_ = nullptr;
     asio::posix::stream_descriptor* guest_ = nullptr; // while bytes are carried to and from one
-    bool closed_ = false;
+    bool closed_ = false, answering_ = false;
 };
 
 std::string to_text(const boost::json::object& object);

@@ -23,9 +23,10 @@ void LoopInAsio::wait() {
     });
 }
 
-Result<> serve(Service& service, boost::asio::io_context& context) {
+Result<> serve(Service& service, boost::asio::io_context& context, WindDown wind_down) {
     auto bridge = TRY(LoopInAsio::attach(context, service.loop()));
-    service.on_stop([&] { context.stop(); });
+    auto stop = [&] { context.stop(); };
+    service.on_stop([&] { wind_down ? wind_down(stop) : stop(); });
     context.run();
     return bridge->failed();
 }

@@ -27,7 +27,9 @@ private:
     Result<> result_;
 };
 
-// In place of Service::serve(): runs both until the service is told to end.
-Result<> serve(Service& service, boost::asio::io_context& context);
+// In place of Service::serve(): runs both until the service is told to end. What has to be finished before
+// that is wind_down's, which calls stop when it is.
+using WindDown = std::function<void(std::function<void()> stop)>;
+Result<> serve(Service& service, boost::asio::io_context& context, WindDown wind_down = {});
 
 } // namespace nullbox::net
