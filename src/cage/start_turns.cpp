@@ -1,11 +1,15 @@
 #include "cage/start_turns.h"
 
 #include <algorithm>
-#include <thread>
+#include <sched.h>
 
 namespace nullbox::cage {
 
-size_t StartTurns::of_this_machine() { return 2 * std::max(1u, std::thread::hardware_concurrency()) + 2; }
+size_t StartTurns::of_this_machine() {
+    cpu_set_t cpus; // those that we may run on, which may be fewer than there are
+    bool known = ::sched_getaffinity(0, sizeof cpus, &cpus) == 0;
+    return 2 * static_cast<size_t>(known ? CPU_COUNT(&cpus) : 1) + 2;
+}
 
 void StartTurns::enter(const void* who, std::function<void()> go) {
     if (starting_.size() >= most_ || !waiting_.empty()) {

@@ -3,8 +3,10 @@
 #include <fcntl.h>
 #include <filesystem>
 #include <gtest/gtest.h>
+#include <sched.h>
 #include <set>
 #include <sys/mount.h>
+#include <thread>
 #include <unistd.h>
 
 #include "base/file.h"
@@ -150,6 +152,27 @@ TEST(BootOptions, KnownWordsOnly) {
     EXPECT_EQ(none.on_failure, OnFailure::Stay);
     EXPECT_EQ(none.wait_for_data_s, 0u);
     EXPECT_FALSE(none.plain_console);
+    EXPECT_EQ(none.cpus, "");
+    EXPECT_EQ(parse_boot_options("nulld.cpus=1-2").cpus, "1-2");
+}
+
+TEST(BootOptions, ProgramsKeepToTheCpusThatAreNamed) {
+    cpu_set_t before, after;
+    ASSERT_EQ(::sched_getaffinity(0, sizeof before, &before), 0);
+    for (std::string_view wrong : {"-", "x", "1-", "2-1", "-1", "1-99999", "1-2-3", "0,1"}) {
+        auto refused = keep_to_cpus(wrong);
+        ASSERT_FALSE(refused.has_value()) << wrong;
+        EXPECT_TRUE(refused.error().message.contains("FIRST-LAST")) << refused.error().message;
+    }
+    EXPECT_FALSE(keep_to_cpus("1022-1023").has_value()); // which nobody has
+    std::thread([&] {
+        ASSERT_TRUE(keep_to_cpus("0").has_value());
+        ASSERT_EQ(::sched_getaffinity(0, sizeof after, &after), 0);
+    }).join();
+    EXPECT_EQ(CPU_COUNT(&after), 1);
+    EXPECT_TRUE(CPU_ISSET(0, &after));
+    ASSERT_EQ(::sched_getaffinity(0, sizeof after, &after), 0);
+    EXPECT_TRUE(CPU_EQUAL(&before, &after));
 }
 
 TEST(KernelLog, RecordsAndSeccompKills) {

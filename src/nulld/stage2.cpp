@@ -116,6 +116,7 @@ void run_stage2() {
     append(boot.problems, mount_all());
     expedite_grace_periods(boot);
     boot.options = parse_boot_options(read_file("/proc/cmdline").value_or(""));
+    if (!boot.options.cpus.empty()) note(boot, keep_to_cpus(boot.options.cpus));
     protect_from_oom(boot);
     prepare_cgroups(boot);
     find_data(boot);

@@ -278,7 +278,8 @@ void Machine::set_balloon_target(uint32_t pages) {
 }
 
 void Machine::console_line(std::string_view line, bool show) {
-    if (line.contains("Kernel panic") && panic_.empty()) panic_ = printable(line, 160);
+    last_words_ = printable(line, 160);
+    if (line.contains("Kernel panic") && panic_.empty()) panic_ = last_words_;
     if (show) log_info(cat("guest: ", printable(line, ConsoleDevice::kMostLineBytes)));
 }
 
@@ -288,10 +289,12 @@ EndedMessage Machine::finish() {
         log_warning(cat("network card: ", net_->counters().send_dropped,
                         " frames of the guest's were dropped: not from its address, or no sense in them"));
     EndedMessage message = end_.message();
-    if (message.reason != VmEnd::Shutdown || panic_.empty()) return message;
-    // A kernel that panics resets the machine like one that reboots; only its last words tell them apart.
-    message.reason = VmEnd::GuestPanic;
-    std::string text = cat("the guest's kernel gave up: ", panic_).substr(0, sizeof message.text - 1);
+    if (message.reason != VmEnd::Shutdown || last_words_.empty()) return message;
+    // A kernel that panics resets the machine like one that reboots; only its words tell them apart.
+    if (!panic_.empty()) message.reason = VmEnd::GuestPanic;
+    std::string text = panic_.empty() ? cat(message.text, "; its last words: ", last_words_)
+                                      : cat("the guest's kernel gave up: ", panic_);
+    text.resize(std::min(text.size(), sizeof message.text - 1));
     std::ranges::fill(message.text, '\0');
     std::ranges::copy(text, message.text);
     return message;

@@ -114,7 +114,8 @@ private:
     Watch gate_watch_;
     std::function<void()> paused_; // empty: nobody waits for a pause
     std::string command_line_;
-    std::string panic_; // guest-controlled: the line in which its kernel gave up
+    // Guest-controlled: its last line on the console, and the one in which its kernel gave up.
+    std::string last_words_, panic_;
 };
 
 } // namespace nullbox::cage
