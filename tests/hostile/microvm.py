@@ -101,6 +101,7 @@ CASES = [
     Case("frames", net=True),
     Case("short frame", ["net device: frame shorter than its header"], net=True),
     Case("frame storm", net=True),
+    Case("last words", [RESET_CPU + "; its last words: ?[31mgoodbye"]),
 ]
 
 

@@ -184,6 +184,16 @@ void console_flood(Link& link) {
         if (!console.queue[1].wait()) fail(link, "no answer of the console:", round);
     }
 }
+// Not waited for: the host reads what is in the ring when the VM is gone.
+void last_words(Link& link) {
+    Device console = started(link, kConsole);
+    constexpr char kText[] = "\x1b[31mgoodbye\n";
+    auto* place = static_cast<char*>(allocate(sizeof kText));
+    for (unsigned i = 0; i < sizeof kText; ++i) place[i] = kText[i];
+    Buffer buffer{place, sizeof kText - 1};
+    console.queue[1].add(&buffer, 1);
+    triple_fault();
+}
 void rng_over_rings(Link& link) {
     Device rng = started(link, kRng);
     for (unsigned round = 0; round < 100; ++round) {
@@ -459,6 +469,7 @@ const Case device_cases[] = {
     {"frames", frames},
     {"short frame", short_frame},
     {"frame storm", frame_storm},
+    {"last words", last_words},
 };
 const unsigned device_case_count = sizeof device_cases / sizeof *device_cases;
 
