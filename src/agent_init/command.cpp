@@ -108,6 +108,7 @@ struct ChildPlan { // everything the child needs, made before the fork: it alloc
 // Between fork and exec: returns only what failed.
 static ChildFailure become_command(const ChildPlan& plan) {
     auto failed = [](Stage stage) { return ChildFailure{stage, errno}; };
+    for (int number = 1; number < NSIG; number++) ::signal(number, SIG_DFL); // what we ignore, it would too
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);

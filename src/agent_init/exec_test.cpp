@@ -213,6 +213,16 @@ TEST_F(ExecTest, OutputApartAndTheExitCode) {
     EXPECT_EQ(end_on_link(), (ExecEnded{.number = 41, .by_signal = false, .value = 7}));
 }
 
+TEST_F(ExecTest, SignalsThatWeIgnoreAreNotIgnoredByTheCommand) {
+    for (int number : {SIGPIPE, SIGHUP}) {
+        auto before = ::signal(number, SIG_IGN);
+        auto heard = shell(cat("kill -", number, " $$; echo still there")).to_end();
+        ::signal(number, before);
+        EXPECT_EQ(heard.out, "");
+        EXPECT_EQ(heard.ended, (Ended{.by_signal = true, .value = static_cast<uint8_t>(number)}));
+    }
+}
+
 TEST_F(ExecTest, WhatIsAskedForReplacesTheAgents) {
     auto caller = shell("echo $TOKEN; pwd", {.environment = {"TOKEN=mine"}, .working_directory = "/"});
     EXPECT_EQ(caller.to_end().out, "mine\n/\n");
