@@ -31,7 +31,7 @@ EARLY_COMMAND_LINE = "earlyprintk=ttyS0"
 # And QEMU may lose an interrupt of a CPU that is about to enter a VM: helper_vmrun() adds to the CPU's requests without a
 # lock. Whoever waits for it waits for the next one, and an idle CPU without a tick has none: so there is a tick.
 EMULATED_COMMAND_LINE = "lpj=10000000 nohz=off"
-# QEMU up to at least 10 writes to the first CPU's flags whenever another CPU restores its FPU (cpu_clear_ignne() from
+# QEMU (7.2, and newer sources) writes to the first CPU's flags whenever another CPU restores its FPU (cpu_clear_ignne() from
 # cpu_set_fpus(), not atomic). Between two steps of a VMRUN or #VMEXIT there, that brings back a flag that had just been
 # cleared: about one VM in 160 then resets, hangs, or takes the machine with it. So no VM runs on the first CPU: programs
 # keep to the others, and there is one more.
