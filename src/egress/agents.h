@@ -13,6 +13,7 @@
 #include "base/loop.h" // Clock
 #include "egress/net/tap_link.h"
 #include "egress/policy.h"
+#include "egress/turns.h"
 
 namespace nullbox::egress {
 
@@ -66,7 +67,9 @@ struct Agent {
     // Of all its connections, and of those before it was attached anew: replaced by whoever keeps ledgers.
     std::shared_ptr<Ledger> ledger = std::make_shared<Ledger>();
     TokenBucket lookup_budget{100, 50};
-    size_t open_connections = 0;
+    size_t open_connections = 0, idle_servers = 0;
+    // OpenSSL holds some 50 KB for a connection until its handshake is done, four times what it holds later.
+    std::shared_ptr<Turns> handshakes = std::make_shared<Turns>(32);
     bool attached = true; // false: what still runs for it must end
 };
 

@@ -23,20 +23,20 @@ static Refusal failure(std::string reason, unsigned status = 502) {
 
 HttpRelay::HttpRelay(Session& session, ByteStream& client, bool tls, std::string received)
     : session_(session), client_(client), tls_(tls), host_(std::get<HostName>(session.destination().host)),
-      from_client_(client) {
+      key_(session.server_key(tls)), from_client_(client) {
     from_client_.bytes() = std::move(received);
 }
 
 Task<void> HttpRelay::run() {
-    while (co_await serve_one()) {
-    }
-    close_server();
-}
-
-void HttpRelay::close_server() {
-    from_server_.reset();
-    server_tls_.reset();
-    server_ = nullptr;
+    // Between two requests, and while others have their turn, nothing is held but what the connection is.
+    do {
+        turn_.reset();
+        session_.deadline().limit(session_.setup().times.keep_alive);
+        if (from_client_.bytes().empty() && !co_await client_.ready()) break;
+        turn_.emplace(session_.setup().servers->turns(key_), session_.client().socket().get_executor());
+        co_await turn_->wait();
+    } while (co_await serve_one());
+    turn_.reset();
     session_.close_server();
 }
 
@@ -67,7 +67,6 @@ Task<bool> HttpRelay::serve_one() {
 }
 
 Task<std::expected<std::optional<HttpRelay::Exchange>, Refusal>> HttpRelay::read_request() {
-    session_.deadline().limit(session_.setup().times.keep_alive);
     auto wrong = [](unsigned status, std::string reason) {
         return std::unexpected(
             Refusal{.reason = std::move(reason), .status = status, .kind = RecordKind::Request});
@@ -152,26 +151,28 @@ Task<HttpRelay::Outcome> HttpRelay::inject(Exchange& exchange) {
     co_return Outcome();
 }
 
-Task<HttpRelay::Outcome> HttpRelay::ensure_server() {
-    if (server_) co_return Outcome();
-    if (auto dialled = co_await session_.dial(); !dialled) co_return std::unexpected(dialled.error());
-    server_used_ = false;
-    server_ = &session_.server();
-    if (tls_) {
-        session_.deadline().limit(session_.setup().times.dial);
-        auto context = session_.setup().roots.client_context();
-        if (!context) co_return std::unexpected(failure(context.error().message));
-        auto tls = TlsStream::make(*context, session_.server());
-        if (!tls) co_return std::unexpected(failure(tls.error().message));
-        server_tls_ = *std::move(tls);
-        if (auto connected = co_await server_tls_->connect(host_.text()); !connected) {
-            auto why = cat(host_.text(), ": ", connected.error().message);
-            close_server();
-            co_return std::unexpected(failure(why));
+Task<HttpRelay::Outcome> HttpRelay::ensure_server(bool repeatable) {
+    auto reached = co_await session_.reach_server(key_, repeatable);
+    if (!reached) co_return std::unexpected(reached.error());
+    if (server().reader) co_return Outcome(); // it has been used before
+    if (tls_)
+        if (auto begun = co_await begin_tls(); !begun) {
+            session_.close_server();
+            co_return begun;
         }
-        server_ = server_tls_.get();
-    }
-    from_server_ = std::make_unique<BufferedReader>(*server_);
+    server().reader = std::make_unique<BufferedReader>(server().stream());
+    co_return Outcome();
+}
+
+Task<HttpRelay::Outcome> HttpRelay::begin_tls() {
+    session_.deadline().limit(session_.setup().times.dial);
+    auto context = session_.setup().roots.client_context();
+    if (!context) co_return std::unexpected(failure(context.error().message));
+    auto tls = TlsStream::make(*context, server().tcp);
+    if (!tls) co_return std::unexpected(failure(tls.error().message));
+    server().tls = *std::move(tls);
+    if (auto connected = co_await server().tls->connect(host_.text()); !connected)
+        co_return std::unexpected(failure(cat(host_.text(), ": ", connected.error().message)));
     co_return Outcome();
 }
 
@@ -179,7 +180,7 @@ Task<HttpRelay::Outcome> HttpRelay::send_request(Exchange& exchange) {
     auto out = http::encode(exchange.request); // and what there is of the body already
     bool begun = false;
     auto flush = [&]() -> Task<Result<>> {
-        auto sent = co_await server_->write(out);
+        auto sent = co_await server().stream().write(out);
         wipe(out);
         begun = true;
         co_return sent;
@@ -228,34 +229,35 @@ Task<HttpRelay::Outcome> HttpRelay::send_request(Exchange& exchange) {
 // lost.
 Task<std::expected<http::ResponseHead, Refusal>> HttpRelay::request_answer(Exchange& exchange) {
     for (;;) {
-        if (auto ready = co_await ensure_server(); !ready) co_return std::unexpected(ready.error());
-        bool may_repeat = server_used_ && exchange.framing.kind == http::Framing::Kind::None;
+        bool repeatable = exchange.framing.kind == http::Framing::Kind::None;
+        if (auto ready = co_await ensure_server(repeatable); !ready) co_return std::unexpected(ready.error());
+        bool may_repeat = repeatable && server().last_user;
         auto sent = co_await send_request(exchange);
         if (!sent && !may_repeat) co_return std::unexpected(sent.error());
         auto answer = sent ? co_await read_answer() : std::unexpected(sent.error());
-        bool silent = !from_server_ || from_server_->bytes().empty();
+        bool silent = server().reader->bytes().empty();
         if (answer || !may_repeat || !silent) co_return answer;
-        close_server();
+        session_.close_server();
     }
 }
 
 Task<std::expected<http::ResponseHead, Refusal>> HttpRelay::read_answer() {
     for (unsigned interim = 0; interim < kMaxInterimAnswers;) {
-        auto end = http::head_end(from_server_->bytes());
+        auto end = http::head_end(server().reader->bytes());
         if (!end) {
-            if (from_server_->bytes().size() >= http::kMaxHeadBytes)
+            if (server().reader->bytes().size() >= http::kMaxHeadBytes)
                 co_return std::unexpected(failure("the head of the server's answer is too large"));
-            auto more = co_await from_server_->fill();
+            auto more = co_await server().reader->fill();
             if (!more) co_return std::unexpected(failure(more.error().message));
             if (!*more)
                 co_return std::unexpected(failure("the server ended the connection without an answer"));
             continue;
         }
-        auto head = http::parse_response(std::string_view(from_server_->bytes()).substr(0, *end));
+        auto head = http::parse_response(std::string_view(server().reader->bytes()).substr(0, *end));
         if (!head)
             co_return std::unexpected(
                 failure(cat("the server's answer is malformed: ", head.error().message)));
-        from_server_->take(*end);
+        server().reader->take(*end);
         if (head->status >= 200 || head->status == 101) co_return *std::move(head);
         interim++; // 100, 103: what they say is not for the agent
     }
@@ -299,8 +301,10 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
     answer_begun_ = true;
     to_client_ = http::encode(answer);
     if (auto passed = co_await pass_body(*framing, chunked); !passed) co_return passed;
-    server_used_ = true;
-    if (!server_stays) close_server();
+    if (server_stays)
+        session_.leave_server(key_);
+    else
+        session_.close_server();
     if (!keep_alive_) co_await client_.end();
     co_return Outcome();
 }
@@ -321,18 +325,18 @@ Task<HttpRelay::Outcome> HttpRelay::pass_body(const http::Framing& framing, bool
         if (!content.empty()) to_client_ += chunked ? http::chunk(content) : std::string(content);
     };
     while (!body.done()) {
-        auto piece = body.next(from_server_->bytes());
+        auto piece = body.next(server().reader->bytes());
         if (!piece)
             co_return std::unexpected(
                 failure(cat("the server's answer is malformed: ", piece.error().message)));
         if (!piece->content.empty()) add(scrub.feed(piece->content));
-        from_server_->take(piece->taken);
+        server().reader->take(piece->taken);
         bool waits = piece->taken == 0 && !body.done();
         if (waits || to_client_.size() >= kMostHeldBytes)
             if (auto sent = co_await flush_to_client(); !sent)
                 co_return std::unexpected(failure(sent.error().message));
         if (!waits) continue;
-        auto more = co_await from_server_->fill();
+        auto more = co_await server().reader->fill();
         if (!more) co_return std::unexpected(failure(more.error().message));
         if (*more) continue;
         if (auto whole = body.ended(); !whole) co_return std::unexpected(failure(whole.error().message));
@@ -354,6 +358,7 @@ public:
         if (given_.empty()) co_return co_await stream_.receive();
         co_return given_;
     }
+    Task<bool> ready() override { return stream_.ready(); }
     Task<Result<>> write(std::string_view bytes) override { return stream_.write(bytes); }
     Task<void> end() override { return stream_.end(); }
 
@@ -375,9 +380,10 @@ Task<HttpRelay::Outcome> HttpRelay::upgrade(Exchange& exchange, http::ResponseHe
     if (auto sent = co_await client_.write(http::encode(answer)); !sent)
         co_return std::unexpected(failure(sent.error().message));
     Scrubber scrub(forms_, Scrubber::Length::Kept);
-    Resumed client(client_, std::move(from_client_.bytes()));
-    Resumed server(*server_, std::move(from_server_->bytes()));
-    co_await session_.relay(client, server, injected_.empty() ? nullptr : &scrub);
+    turn_->end(); // this is no request any more
+    Resumed from_client(client_, std::move(from_client_.bytes()));
+    Resumed from_server(server().stream(), std::move(server().reader->bytes()));
+    co_await session_.relay(from_client, from_server, injected_.empty() ? nullptr : &scrub);
     co_return Outcome();
 }
 
@@ -389,35 +395,57 @@ Task<void> Session::serve_http(std::string received) {
 
 // TLS ends here, as the host that the name is of; towards the server it begins anew.
 Task<void> Session::serve_terminated() {
+    if (auto tls = co_await accept_tls()) {
+        HttpRelay relay(*this, *tls, true, {});
+        co_await relay.run();
+    }
+}
+
+// Nothing: it was refused, or served in clear.
+Task<std::unique_ptr<TlsStream>> Session::accept_tls() {
     std::string bytes;
     deadline_.limit(setup_->times.hello);
     auto hello = co_await read_hello(bytes);
     const auto& host = std::get<HostName>(destination().host);
     if (!hello && !bytes.empty() && bytes[0] != 0x16) {
-        bool secrets = !agent().policy->bindings(host).empty();
-        if (!secrets && destination().port != kTlsPort) co_return co_await serve_http(std::move(bytes));
-        auto why =
-            secrets ? cat("secrets go to ", host.text(), ", and never in clear") : "this is the port of TLS";
-        co_return co_await refuse({.reason = cat(why, "; use https://"), .status = 403}, bytes);
+        co_await serve_clear(std::move(bytes));
+        co_return nullptr;
     }
-    if (auto wrong = check_hello(hello)) co_return co_await refuse(*wrong, bytes);
+    if (auto wrong = check_hello(hello)) {
+        co_await refuse(*wrong, bytes);
+        co_return nullptr;
+    }
+    Turn turn(agent().handshakes, client_.socket().get_executor());
+    co_await turn.wait();
     auto context = setup_->authority.server_context(host);
     auto tls = context ? TlsStream::make(*context, client_, bytes) : context.error();
-    if (!tls)
-        co_return co_await refuse(
+    if (!tls) {
+        co_await refuse(
             {.verdict = Verdict::Failed, .reason = tls.error().message, .alert = Alert::InternalError},
             bytes);
-    if (auto accepted = co_await (*tls)->accept(); !accepted)
-        co_return record(
-            {.verdict = Verdict::Failed,
-             .reason = cat("with the agent: ", accepted.error().message,
-                           "; its program may not know the box's certificate (/etc/ssl/certs)")});
+        co_return nullptr;
+    }
+    if (auto accepted = co_await (*tls)->accept(); !accepted) {
+        record({.verdict = Verdict::Failed,
+                .reason = cat("with the agent: ", accepted.error().message,
+                              "; its program may not know the box's certificate (/etc/ssl/certs)")});
+        co_return nullptr;
+    }
     // What OpenSSL understood must be what was checked, a second hello included.
     auto named = HostName::parse((*tls)->server_name());
-    if (!named || *named != host)
-        co_return record({.reason = "the TLS hello named one server, and then another"});
-    HttpRelay relay(*this, **tls, true, {});
-    co_await relay.run();
+    if (named && *named == host) co_return *std::move(tls);
+    record({.reason = "the TLS hello named one server, and then another"});
+    co_return nullptr;
+}
+
+// What is not TLS, where TLS would end here.
+Task<void> Session::serve_clear(std::string bytes) {
+    const auto& host = std::get<HostName>(destination().host);
+    bool secrets = !agent().policy->bindings(host).empty();
+    if (!secrets && destination().port != kTlsPort) co_return co_await serve_http(std::move(bytes));
+    auto why =
+        secrets ? cat("secrets go to ", host.text(), ", and never in clear") : "this is the port of TLS";
+    co_await refuse({.reason = cat(why, "; use https://"), .status = 403}, bytes);
 }
 
 } // namespace nullbox::egress

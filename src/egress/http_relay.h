@@ -32,7 +32,8 @@ private:
     Task<bool> serve_one();
     Task<Outcome> exchange(Exchange& exchange);
     Task<Outcome> inject(Exchange& exchange);
-    Task<Outcome> ensure_server();
+    Task<Outcome> ensure_server(bool repeatable);
+    Task<Outcome> begin_tls();
     Task<Outcome> send_request(Exchange& exchange);
     Task<std::expected<http::ResponseHead, Refusal>> request_answer(Exchange& exchange);
     Task<std::expected<http::ResponseHead, Refusal>> read_answer();
@@ -41,17 +42,15 @@ private:
     Task<Result<>> flush_to_client();
     Task<Outcome> upgrade(Exchange& exchange, http::ResponseHead answer);
     Task<void> refuse(Refusal refusal, bool head_only);
-    void close_server();
+    ServerConnection& server() { return *session_.server_connection(); }
 
     Session& session_;
     ByteStream& client_;
     bool tls_;
     HostName host_;
+    ServerPool::Key key_;
+    std::optional<Turn> turn_; // of the request that is being served
     BufferedReader from_client_;
-    std::unique_ptr<TlsStream> server_tls_; // over the session's server
-    ByteStream* server_ = nullptr;
-    std::unique_ptr<BufferedReader> from_server_;
-    bool server_used_ = false; // it has served a request before
     std::vector<Injected> injected_;
     std::shared_ptr<const SecretForms> forms_ = std::make_shared<SecretForms>(); // of what is injected
     std::string to_client_; // of an answer, until there is a wait for more of it

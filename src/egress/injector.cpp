@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
-#include <deque>
 #include <openssl/crypto.h>
 #include <optional>
 
@@ -23,50 +22,8 @@ constexpr size_t kMaxValueBytes = size_t{16} << 10;
 // must not use up the others' share.
 constexpr size_t kMostAsked = 16;
 
-struct Injector::Turns {
-    size_t asking = 0;
-    std::deque<Turn*> waiting; // first come, first served
-};
-
-// The right to ask. It may outlive the injector, as a connection may that waits for it.
-class Injector::Turn {
-public:
-    Turn(std::shared_ptr<Turns> turns, const asio::any_io_executor& executor)
-        : turns_(std::move(turns)), timer_(executor, asio::steady_timer::time_point::max()) {}
-    Turn(const Turn&) = delete;
-    ~Turn() {
-        auto& waiting = turns_->waiting;
-        if (!given_) {
-            std::erase(waiting, this);
-        } else if (waiting.empty()) {
-            turns_->asking--;
-        } else {
-            auto* next = waiting.front();
-            waiting.pop_front();
-            next->given_ = true;
-            next->timer_.cancel();
-        }
-    }
-    // False: the program ends.
-    Task<bool> wait() {
-        if (turns_->asking < kMostAsked) {
-            turns_->asking++;
-            given_ = true;
-        } else {
-            turns_->waiting.push_back(this);
-            co_await timer_.async_wait(kAwait);
-        }
-        co_return given_;
-    }
-
-private:
-    std::shared_ptr<Turns> turns_;
-    asio::steady_timer timer_;
-    bool given_ = false;
-};
-
 Injector::Injector(Loop& loop, std::string warden_socket)
-    : loop_(loop), socket_(std::move(warden_socket)), turns_(std::make_shared<Turns>()) {}
+    : loop_(loop), socket_(std::move(warden_socket)), turns_(std::make_shared<Turns>(kMostAsked)) {}
 
 static std::string text_of(const json::object& object, const char* name) {
     const auto* value = object.if_contains(name);
@@ -149,7 +106,7 @@ static std::unexpected<InjectionRefusal> refusal(const Error& why) {
 Task<Injector::Answer> Injector::ask(std::string agent, HostName host, std::vector<const Binding*> bindings) {
     auto executor = co_await asio::this_coro::executor;
     Turn turn(turns_, executor);
-    if (!co_await turn.wait()) co_return refuse(503, "the connection is ending");
+    co_await turn.wait();
     asio::steady_timer answered(executor, asio::steady_timer::time_point::max());
     std::optional<Result<varlink::Answer>> answer;
     auto asking = varlink::call_in_background(loop_,

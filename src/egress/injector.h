@@ -12,6 +12,7 @@
 #include "egress/async.h"
 #include "egress/policy.h"
 #include "egress/secret_text.h"
+#include "egress/turns.h"
 
 namespace nullbox::egress {
 
@@ -35,8 +36,6 @@ public:
     Task<Answer> ask(std::string agent, HostName host, std::vector<const Binding*> bindings);
 
 private:
-    struct Turns;
-    class Turn;
     Loop& loop_;
     std::string socket_;
     std::shared_ptr<Turns> turns_;

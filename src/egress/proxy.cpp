@@ -10,7 +10,9 @@ constexpr auto kSweepTime = std::chrono::seconds(1);
 
 Proxy::Proxy(asio::io_context& context, ProxySetup setup)
     : context_(context), setup_(std::make_shared<ProxySetup>(std::move(setup))), acceptor_(context),
-      sweeper_(context), sessions_(std::make_shared<std::set<std::shared_ptr<Session>>>()) {}
+      sweeper_(context), sessions_(std::make_shared<std::set<std::shared_ptr<Session>>>()) {
+    setup_->servers = std::make_shared<ServerPool>(setup_->times.keep_alive);
+}
 
 Proxy::~Proxy() {
     ErrorCode ignored;
@@ -80,11 +82,14 @@ void Proxy::take(tcp::socket socket) {
 }
 
 Task<void> Proxy::sweep() {
-    while (co_await sleep_for(sweeper_, kSweepTime))
+    while (co_await sleep_for(sweeper_, kSweepTime)) {
         for (const auto& session : *sessions_) session->close_if_late();
+        setup_->servers->sweep();
+    }
 }
 
 size_t Proxy::end_not_allowed(const std::string& name, const Policy& before) {
+    setup_->servers->drop(name);
     size_t ended = 0;
     for (const auto& session : *sessions_)
         if (session->agent().name == name && !session->still_allowed(before)) {
@@ -95,6 +100,7 @@ size_t Proxy::end_not_allowed(const std::string& name, const Policy& before) {
 }
 
 void Proxy::end_agent(const std::string& name) {
+    setup_->servers->drop(name);
     for (const auto& session : *sessions_)
         if (session->agent().name == name) session->close();
 }

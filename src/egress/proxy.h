@@ -21,6 +21,7 @@ namespace nullbox::egress {
 
 class Authority;
 class Injector;
+class ServerPool;
 class Session;
 class TrustedRoots;
 class Upstream;
@@ -52,6 +53,7 @@ struct ProxySetup {
     ProxyTimes times{};
     size_t most_connections = 1024;
     size_t most_of_one_agent = 256;
+    std::shared_ptr<ServerPool> servers = {}; // the proxy's own
 };
 
 class Proxy {

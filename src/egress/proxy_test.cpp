@@ -189,7 +189,7 @@ TEST_F(ProxyTest, ConnectionsEndWithTheirBudgetAndThatIsSaidOnce) {
         EXPECT_TRUE(answer.starts_with("HTTP/1.1 429 ")) << answer;
         EXPECT_TRUE(answer.contains("budget = { connections_per_hour = 6 }")) << answer;
     }
-    EXPECT_EQ(origin_->connections(), 3);
+    EXPECT_EQ(origin_->requests().size(), 3u);
     auto denied = denials();
     ASSERT_EQ(denied.size(), 1u);
     EXPECT_EQ(denied[0].kind, RecordKind::Budget);

@@ -13,6 +13,7 @@ constexpr size_t kMaxDialled = 4; // addresses of one name
 constexpr auto kFirstBytesTime = std::chrono::seconds(2);
 constexpr auto kLingerTime = std::chrono::seconds(2);
 constexpr size_t kMaxLingerBytes = size_t{1} << 20;
+constexpr auto kEnded = "the connection was ended meanwhile";
 
 Session::Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client)
     : setup_(std::move(setup)), flow_(std::move(flow)),
@@ -32,7 +33,7 @@ Session::~Session() {
 
 void Session::close() {
     client_.close();
-    if (server_) server_->close();
+    if (server_) server_->tcp.close();
 }
 
 // Of the same mode, with the same secrets and the same rules for requests, or it must begin anew.
@@ -78,8 +79,8 @@ void Session::record_request(const http::RequestHead& request, const RequestDeci
                          .path = decision.path});
 }
 
-void Session::record_allowed(const IpAddress& address) {
-    address_ = address.text();
+void Session::record_allowed(std::string address) {
+    address_ = std::move(address);
     if (std::exchange(recorded_, true)) return;
     flow_.agent->counters.connections++;
     setup_->records.add({.agent = agent().name,
@@ -211,22 +212,22 @@ Task<Result<std::vector<IpAddress>>> Session::addresses() {
 
 Task<Result<>> Session::connect_to(const IpAddress& address) {
     auto executor = client_.socket().get_executor();
-    server_ = std::make_unique<TcpStream>(tcp::socket(executor), deadline_, server_traffic_);
+    server_ = std::make_unique<ServerConnection>(tcp::socket(executor), deadline_, server_traffic_);
     auto timer = std::make_shared<asio::steady_timer>(executor, setup_->times.connect);
     auto late = std::make_shared<bool>(false);
     timer->async_wait([self = shared_from_this(), timer, late, which = server_.get()](const ErrorCode& code) {
         if (code || self->server_.get() != which) return;
         *late = true;
-        which->close();
+        which->tcp.close();
     });
     auto [code] =
-        co_await server_->socket().async_connect(setup_->route(address, destination().port), kAwait);
+        co_await server().socket().async_connect(setup_->route(address, destination().port), kAwait);
     timer->cancel();
     auto what = cat("connect to ", address.text(), " port ", destination().port);
-    if (*late || !server_->socket().is_open()) co_return errno_error(ETIMEDOUT, what);
+    if (*late || !server().socket().is_open()) co_return errno_error(ETIMEDOUT, what);
     if (code) co_return asio_error(code, what);
     ErrorCode ignored;
-    server_->socket().set_option(tcp::no_delay(true), ignored);
+    server().socket().set_option(tcp::no_delay(true), ignored);
     co_return Result<>();
 }
 
@@ -249,12 +250,37 @@ Task<bool> Session::try_addresses(const std::vector<IpAddress>& addresses, size_
         // Its rules may have changed while we were connecting.
         if (!client_.socket().is_open()) break;
         if (connected) {
-            record_allowed(address);
+            record_allowed(server_->address = address.text());
             co_return true;
         }
         dialling.said = connected.error().message;
     }
     co_return false;
+}
+
+// A connection over which no byte could go is not made.
+std::optional<Refusal> Session::no_connection_left() {
+    if (use(Resource::Bytes) && use(Resource::Connections)) return std::nullopt;
+    return instead_of({});
+}
+
+Task<std::expected<void, Refusal>> Session::reach_server(const ServerPool::Key& key, bool repeatable) {
+    auto shared = setup_->servers->take(key, repeatable, this);
+    if (!shared) co_return co_await dial();
+    if (auto none = recorded_ ? std::nullopt : no_connection_left()) co_return std::unexpected(*none);
+    server_ = std::move(shared);
+    server().belong_to(deadline_, server_traffic_);
+    record_allowed(server_->address);
+    deadline_.keep(setup_->times.idle);
+    co_return std::expected<void, Refusal>();
+}
+
+void Session::leave_server(const ServerPool::Key& key) {
+    setup_->servers->put(key, std::move(server_), this);
+}
+
+ServerPool::Key Session::server_key(bool tls) const {
+    return {flow_.agent, std::get<HostName>(destination().host), destination().port, tls};
 }
 
 Task<std::expected<void, Refusal>> Session::dial() {
@@ -265,8 +291,7 @@ Task<std::expected<void, Refusal>> Session::dial() {
                                        .status = 502,
                                        .alert = Alert::InternalError});
     };
-    // A connection over which no byte could go is not made.
-    if (!use(Resource::Bytes) || !use(Resource::Connections)) co_return std::unexpected(instead_of({}));
+    if (auto none = no_connection_left()) co_return std::unexpected(*none);
     auto found = co_await addresses();
     if (!found) co_return failed(found.error().message);
     auto reach = setup_->upstream.reach();
@@ -284,7 +309,7 @@ Task<std::expected<void, Refusal>> Session::dial() {
         co_return std::expected<void, Refusal>();
     }
     server_.reset();
-    if (!client_.socket().is_open()) co_return failed("the connection was ended meanwhile");
+    if (!client_.socket().is_open()) co_return failed(kEnded);
     if (dialling.refused && dialling.tried == 0) co_return std::unexpected(*dialling.refused);
     co_return failed(dialling.said);
 }

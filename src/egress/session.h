@@ -9,6 +9,7 @@
 #include "egress/client_hello.h"
 #include "egress/proxy.h"
 #include "egress/scrubber.h"
+#include "egress/server_pool.h"
 #include "egress/stream.h"
 
 namespace nullbox::egress {
@@ -41,7 +42,8 @@ public:
     ProxySetup& setup() { return *setup_; }
     Deadline& deadline() { return deadline_; }
     TcpStream& client() { return client_; }
-    TcpStream& server() { return *server_; }
+    TcpStream& server() { return server_->tcp; }
+    ServerConnection* server_connection() { return server_.get(); }
     void close_server() { server_.reset(); }
     void record(const Refusal& refusal);
     // A request of a host with rules.
@@ -54,6 +56,11 @@ public:
 
     // Connects to the destination: looked up, checked, dialled. server() is there afterwards.
     Task<std::expected<void, Refusal>> dial();
+    // The same, or a connection that another of the agent's has used and left whole.
+    Task<std::expected<void, Refusal>> reach_server(const ServerPool::Key& key, bool repeatable);
+    // For the next one to use. There is no server() then.
+    void leave_server(const ServerPool::Key& key);
+    ServerPool::Key server_key(bool tls) const; // of a destination that is a name
     // Both ways, until both have ended. server_sends: what the server sends goes through it.
     Task<void> relay(ByteStream& client, ByteStream& server, Scrubber* server_sends = nullptr);
     // Records, and tells the agent in the protocol that its first bytes seem to be of.
@@ -65,6 +72,8 @@ private:
     Task<void> serve();
     Task<void> serve_tls(std::string received);
     Task<void> serve_terminated();
+    Task<std::unique_ptr<TlsStream>> accept_tls();
+    Task<void> serve_clear(std::string received);
     Task<void> serve_http(std::string received);
     Task<void> serve_relay();
     Task<std::optional<Refusal>> forward_hello(std::string& bytes);
@@ -81,9 +90,10 @@ private:
     };
     // Of these, until one answers; at most so many. True: server() is there.
     Task<bool> try_addresses(const std::vector<IpAddress>& addresses, size_t most, Dialling& dialling);
+    std::optional<Refusal> no_connection_left();
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
-    void record_allowed(const IpAddress& address);
+    void record_allowed(std::string address);
     bool take_bytes(size_t count) override { return use(Resource::Bytes, count); }
 
     std::shared_ptr<ProxySetup> setup_;
@@ -92,7 +102,7 @@ private:
     Deadline deadline_;
     Traffic client_traffic_, server_traffic_;
     TcpStream client_;
-    std::unique_ptr<TcpStream> server_;
+    std::unique_ptr<ServerConnection> server_;
     bool recorded_ = false;
     std::optional<Resource> used_up_;
     std::string address_; // dialled last

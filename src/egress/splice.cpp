@@ -57,13 +57,13 @@ Task<std::optional<Refusal>> Session::forward_hello(std::string& bytes) {
     auto failed = [](const Error& why) {
         return Refusal{.verdict = Verdict::Failed, .reason = why.message, .alert = Alert::InternalError};
     };
-    if (auto sent = co_await server_->write(std::string_view(bytes).substr(0, size)); !sent)
+    if (auto sent = co_await server().write(std::string_view(bytes).substr(0, size)); !sent)
         co_return failed(sent.error());
     bytes.erase(0, size);
     std::string answer;
     std::optional<bool> retry;
     while (!retry) {
-        auto more = co_await read_more(*server_, answer);
+        auto more = co_await read_more(server(), answer);
         if (!more) co_return failed(more.error());
         retry = *more ? is_retry_request(as_bytes(answer)) : false;
         if (!*more) break;
@@ -95,7 +95,7 @@ Task<std::optional<Refusal>> Session::forward_second_hello(std::string& bytes) {
                 co_return Refusal{.verdict = Verdict::Failed,
                                   .reason = "the client left in the TLS handshake"};
         }
-        auto sent = co_await server_->write(std::string_view(bytes).substr(0, kRecordHeaderBytes + size));
+        auto sent = co_await server().write(std::string_view(bytes).substr(0, kRecordHeaderBytes + size));
         if (!sent) co_return Refusal{.verdict = Verdict::Failed, .reason = sent.error().message};
         bytes.erase(0, kRecordHeaderBytes + size);
     }
@@ -112,8 +112,8 @@ Task<void> Session::serve_tls(std::string bytes) {
     std::string first = bytes.substr(0, 1);
     if (auto wrong = co_await forward_hello(bytes)) co_return co_await refuse(*wrong, first);
     if (!bytes.empty())
-        if (auto sent = co_await server_->write(bytes); !sent) co_return;
-    co_await relay(client_, *server_);
+        if (auto sent = co_await server().write(bytes); !sent) co_return;
+    co_await relay(client_, server());
 }
 
 namespace {
@@ -133,11 +133,11 @@ struct Race {
 Task<bool> Session::client_speaks_first() {
     auto race = std::make_shared<Race>(client_.socket().get_executor());
     client_.socket().async_wait(tcp::socket::wait_read, [race](const ErrorCode&) { race->finish(1); });
-    server_->socket().async_wait(tcp::socket::wait_read, [race](const ErrorCode&) { race->finish(2); });
+    server().socket().async_wait(tcp::socket::wait_read, [race](const ErrorCode&) { race->finish(2); });
     if (race->first == 0) co_await race->won.async_wait(kAwait);
     ErrorCode ignored;
     client_.socket().cancel(ignored);
-    server_->socket().cancel(ignored);
+    server().socket().cancel(ignored);
     co_return race->first == 1;
 }
 
@@ -146,16 +146,16 @@ Task<void> Session::serve_relay() {
     if (auto dialled = co_await dial(); !dialled)
         co_return co_await refuse(dialled.error(), co_await first_bytes(std::chrono::seconds(1)));
     bool by_name = std::holds_alternative<HostName>(destination().host);
-    if (!by_name) co_return co_await relay(client_, *server_);
+    if (!by_name) co_return co_await relay(client_, server());
     bool client_first = co_await client_speaks_first();
     std::string bytes;
     if (client_first) {
         auto more = co_await read_more(client_, bytes);
         if (!more) co_return;
         if (bytes.starts_with(kHandshakeRecord)) co_return co_await serve_tls(std::move(bytes));
-        if (auto sent = co_await server_->write(bytes); !sent) co_return;
+        if (auto sent = co_await server().write(bytes); !sent) co_return;
     }
-    co_await relay(client_, *server_);
+    co_await relay(client_, server());
 }
 
 } // namespace nullbox::egress

@@ -45,9 +45,9 @@ Task<Result<std::string_view>> TcpStream::receive() {
     for (;;) {
         ssize_t count = ::recv(socket_.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
         if (count >= 0) {
-            deadline_.touch();
-            traffic_.received += static_cast<size_t>(count);
-            if (!traffic_.take(static_cast<size_t>(count))) co_return used_up();
+            deadline_->touch();
+            traffic_->received += static_cast<size_t>(count);
+            if (!traffic_->take(static_cast<size_t>(count))) co_return used_up();
             co_return std::string_view(buffer.data(), static_cast<size_t>(count));
         }
         if (errno != EAGAIN && errno != EINTR) co_return errno_error("receive");
@@ -55,6 +55,11 @@ Task<Result<std::string_view>> TcpStream::receive() {
         if (code) co_return asio_error(code, "receive");
         received_in_a_row_ = 0;
     }
+}
+
+Task<bool> TcpStream::ready() {
+    auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
+    co_return !code;
 }
 
 // What the kernel takes without a wait is gone from bytes afterwards. False: it takes no more now.
@@ -66,14 +71,14 @@ Result<bool> TcpStream::send_now(std::string_view& bytes) {
         if (count < 0 && errno == EAGAIN) return false;
         if (count < 0) return errno_error("send");
         bytes.remove_prefix(static_cast<size_t>(count));
-        traffic_.sent += static_cast<size_t>(count);
-        deadline_.touch();
+        traffic_->sent += static_cast<size_t>(count);
+        deadline_->touch();
     }
     return true;
 }
 
 Task<Result<>> TcpStream::write(std::string_view bytes) {
-    if (!traffic_.take(bytes.size())) co_return used_up();
+    if (!traffic_->take(bytes.size())) co_return used_up();
     auto sent = send_now(bytes);
     if (!sent) co_return sent.error();
     if (*sent) co_return Result<>();
@@ -231,6 +236,13 @@ Task<Result<>> TlsStream::connect(const std::string& host) {
 std::string TlsStream::server_name() const {
     const char* name = SSL_get_servername(ssl_, TLSEXT_NAMETYPE_host_name);
     return name ? name : "";
+}
+
+bool TlsStream::quiet() const { return unread_.empty() && SSL_has_pending(ssl_) == 0; }
+
+Task<bool> TlsStream::ready() {
+    if (!quiet()) co_return true;
+    co_return co_await lower_.ready();
 }
 
 Task<Result<std::string_view>> TlsStream::receive() {

@@ -47,6 +47,8 @@ public:
     // Bytes that came, good until the caller waits for anything; empty: the peer sends no more. One at a
     // time. Nothing is held for a connection on which nothing comes.
     virtual Task<Result<std::string_view>> receive() = 0;
+    // Until receive() has something to give, which may be the end. False: it is broken.
+    virtual Task<bool> ready() = 0;
     // All of it, which is sent or copied before this waits for anything. One at a time; receive() may go on
     // beside it.
     virtual Task<Result<>> write(std::string_view bytes) = 0;
@@ -57,8 +59,14 @@ public:
 class TcpStream final : public ByteStream {
 public:
     TcpStream(tcp::socket socket, Deadline& deadline, Traffic& traffic)
-        : socket_(std::move(socket)), deadline_(deadline), traffic_(traffic) {}
+        : socket_(std::move(socket)), deadline_(&deadline), traffic_(&traffic) {}
+    // From now on, while nobody waits for it: what flows counts for these.
+    void belong_to(Deadline& deadline, Traffic& traffic) {
+        deadline_ = &deadline;
+        traffic_ = &traffic;
+    }
     Task<Result<std::string_view>> receive() override;
+    Task<bool> ready() override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
     void close();
@@ -68,8 +76,8 @@ public:
 private:
     Result<bool> send_now(std::string_view& bytes);
     tcp::socket socket_;
-    Deadline& deadline_;
-    Traffic& traffic_;
+    Deadline* deadline_;
+    Traffic* traffic_;
     unsigned received_in_a_row_ = 0; // without a wait
 };
 
@@ -86,8 +94,10 @@ public:
     // Verifies the peer's chain, and that its certificate is of this host.
     Task<Result<>> connect(const std::string& host);
     std::string server_name() const; // that the client asked for; after accept()
+    bool quiet() const;              // nothing came that was not given out
 
     Task<Result<std::string_view>> receive() override;
+    Task<bool> ready() override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
 
