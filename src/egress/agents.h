@@ -69,7 +69,8 @@ struct Agent {
     TokenBucket lookup_budget{100, 50};
     size_t open_connections = 0, idle_servers = 0;
     // OpenSSL holds some 50 KB for a connection until its handshake is done, four times what it holds later.
-    std::shared_ptr<Turns> handshakes = std::make_shared<Turns>(32);
+    std::shared_ptr<Turns> handshakes = std::make_shared<Turns>(
+        8, Patience{.still = std::chrono::milliseconds(250), .most = std::chrono::seconds(20)});
     bool attached = true; // false: what still runs for it must end
 };
 

@@ -1,39 +1,14 @@
 #include "egress/client_hello.h"
 
 #include <gtest/gtest.h>
-#include <openssl/ssl.h>
+
+#include "egress/proxy_for_test.h"
 
 namespace nullbox::egress {
 
 using namespace std::string_literals;
 
 static std::span<const std::byte> bytes(std::string_view text) { return std::as_bytes(std::span(text)); }
-
-// What a real TLS client sends first.
-static std::string real_hello(const char* name, unsigned extension = 0) {
-    auto* context = SSL_CTX_new(TLS_client_method());
-    if (extension)
-        SSL_CTX_add_custom_ext(
-            context, extension, SSL_EXT_CLIENT_HELLO,
-            [](SSL*, unsigned, unsigned, const unsigned char** out, size_t* size, X509*, size_t, int*,
-               void*) {
-                static const unsigned char kBytes[] = {0, 1, 2, 3};
-                *out = kBytes;
-                *size = sizeof kBytes;
-                return 1;
-            },
-            nullptr, nullptr, nullptr, nullptr);
-    auto* ssl = SSL_new(context);
-    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
-    if (name) SSL_set_tlsext_host_name(ssl, name);
-    SSL_connect(ssl);
-    char* data = nullptr;
-    auto size = BIO_get_mem_data(SSL_get_wbio(ssl), &data);
-    std::string hello(data, static_cast<size_t>(size));
-    SSL_free(ssl);
-    SSL_CTX_free(context);
-    return hello;
-}
 
 TEST(ClientHello, TheServerNameOfARealClientIsFound) {
     auto hello = real_hello("api.example.org");

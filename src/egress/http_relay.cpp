@@ -22,8 +22,7 @@ static Refusal failure(std::string reason, unsigned status = 502) {
 }
 
 HttpRelay::HttpRelay(Session& session, ByteStream& client, bool tls, std::string received)
-    : session_(session), client_(client), tls_(tls), host_(std::get<HostName>(session.destination().host)),
-      key_(session.server_key(tls)), from_client_(client) {
+    : session_(session), client_(client), key_(session.server_key(tls)), from_client_(client) {
     from_client_.bytes() = std::move(received);
 }
 
@@ -77,7 +76,8 @@ Task<std::expected<std::optional<HttpRelay::Exchange>, Refusal>> HttpRelay::read
             co_return wrong(431, cat("the request's head is larger than ", http::kMaxHeadBytes, " bytes"));
         auto more = co_await from_client_.fill();
         if (!more || !*more) co_return std::nullopt;
-        if (from_client_.bytes()[0] == 0x16 && !tls_) co_return wrong(400, "TLS on the port of plain HTTP");
+        if (from_client_.bytes()[0] == 0x16 && !key_.tls)
+            co_return wrong(400, "TLS on the port of plain HTTP");
     }
     auto head = http::parse_request(std::string_view(from_client_.bytes()).substr(0, *end));
     if (!head) co_return wrong(400, cat("the request is malformed: ", head.error().message));
@@ -87,7 +87,7 @@ Task<std::expected<std::optional<HttpRelay::Exchange>, Refusal>> HttpRelay::read
                       .keep_alive = head->keep_alive(),
                       .websocket = http::is_websocket(*head),
                       .expects_continue = head->fields.count("Expect") > 0};
-    auto checked = http::check_request(*std::move(head), host_, session_.destination().port, tls_);
+    auto checked = http::check_request(*std::move(head), key_.host, session_.destination().port, key_.tls);
     if (!checked) co_return wrong(checked.error().status, checked.error().reason);
     exchange.request = *std::move(checked);
     if (auto refused = check_rules(exchange.request)) co_return std::unexpected(*std::move(refused));
@@ -97,7 +97,7 @@ Task<std::expected<std::optional<HttpRelay::Exchange>, Refusal>> HttpRelay::read
 // By the rules as they are now, which may not be those that the connection began under.
 std::optional<Refusal> HttpRelay::check_rules(http::RequestHead& request) {
     auto decision =
-        session_.agent().policy->request_rules().decide(host_, session_.destination().port, request);
+        session_.agent().policy->request_rules().decide(key_.host, session_.destination().port, request);
     if (!decision.allowed)
         return Refusal{.reason = std::move(decision.reason),
                        .add = std::move(decision.add),
@@ -120,30 +120,31 @@ Task<HttpRelay::Outcome> HttpRelay::exchange(Exchange& exchange) {
     co_return co_await pass_answer(exchange, *std::move(answer));
 }
 
+std::shared_ptr<const SecretForms> HttpRelay::forms() const {
+    static const auto none = std::make_shared<const SecretForms>();
+    return injection_ ? std::shared_ptr<const SecretForms>(injection_, &injection_->forms) : none;
+}
+
 // Puts the secrets in, in place of whatever the agent has there.
 Task<HttpRelay::Outcome> HttpRelay::inject(Exchange& exchange) {
     auto policy = session_.agent().policy; // held while warden is asked: it may be replaced meanwhile
-    auto bindings = policy->bindings(host_);
+    auto bindings = policy->bindings(key_.host);
     if (bindings.empty()) co_return Outcome();
-    if (injected_.empty() || Clock::now() - injected_at_ > kInjectionTime) {
-        injected_.clear();
-        forms_ = std::make_shared<SecretForms>();
-        auto asked = co_await session_.setup().injector.ask(session_.agent().name, host_, bindings);
+    if (!injection_ || Clock::now() - injected_at_ > kInjectionTime) {
+        injection_.reset();
+        auto asked = co_await session_.setup().injector.ask(session_.agent().name, key_.host, bindings);
         if (!asked)
             co_return std::unexpected(
                 Refusal{.verdict = asked.error().status == 403 ? Verdict::Denied : Verdict::Failed,
                         .reason = asked.error().reason,
                         .status = asked.error().status,
                         .kind = RecordKind::Request});
-        injected_ = *std::move(asked);
+        injection_ = *std::move(asked);
         injected_at_ = Clock::now();
-        auto forms = std::make_shared<SecretForms>();
-        for (const auto& item : injected_) forms->add(item.secret.view(), item.placeholder);
-        forms_ = std::move(forms);
     }
     auto& fields = exchange.request.fields;
-    for (const auto& item : injected_) fields.remove(item.header);
-    for (const auto& item : injected_) fields.add(item.header, std::string(item.value.view()));
+    for (const auto& item : injection_->items) fields.remove(item.header);
+    for (const auto& item : injection_->items) fields.add(item.header, std::string(item.value.view()));
     // What comes back must be readable, or the secret could come back unseen: whole, and not compressed.
     for (auto name : {"Accept-Encoding", "Range", "If-Range", "Sec-WebSocket-Extensions"})
         fields.remove(name);
@@ -155,7 +156,7 @@ Task<HttpRelay::Outcome> HttpRelay::ensure_server(bool repeatable) {
     auto reached = co_await session_.reach_server(key_, repeatable);
     if (!reached) co_return std::unexpected(reached.error());
     if (server().reader) co_return Outcome(); // it has been used before
-    if (tls_)
+    if (key_.tls)
         if (auto begun = co_await begin_tls(); !begun) {
             session_.close_server();
             co_return begun;
@@ -171,8 +172,8 @@ Task<HttpRelay::Outcome> HttpRelay::begin_tls() {
     auto tls = TlsStream::make(*context, server().tcp);
     if (!tls) co_return std::unexpected(failure(tls.error().message));
     server().tls = *std::move(tls);
-    if (auto connected = co_await server().tls->connect(host_.text()); !connected)
-        co_return std::unexpected(failure(cat(host_.text(), ": ", connected.error().message)));
+    if (auto connected = co_await server().tls->connect(key_.host.text()); !connected)
+        co_return std::unexpected(failure(cat(key_.host.text(), ": ", connected.error().message)));
     co_return Outcome();
 }
 
@@ -279,7 +280,7 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
             failure(cat("the server's answer is malformed: ", framing.error().message)));
     bool has_body = framing->kind != http::Framing::Kind::None;
     auto coding = answer.fields.find("Content-Encoding");
-    if (!injected_.empty() && has_body && coding && !http::same_name(*coding, "identity"))
+    if (injects() && has_body && coding && !http::same_name(*coding, "identity"))
         co_return std::unexpected(
             failure("the server compressed its answer though it was asked not to, so secrets could not be "
                     "taken out of it"));
@@ -289,15 +290,15 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
                       "Transfer-Encoding", "Alt-Svc"})
         answer.fields.remove(name);
     // Taking a secret out changes the length.
-    bool chunked = has_body && exchange.client_minor == 1 &&
-                   (!injected_.empty() || framing->kind != http::Framing::Kind::Length);
-    if (has_body && (!injected_.empty() || chunked)) answer.fields.remove("Content-Length");
+    bool chunked =
+        has_body && exchange.client_minor == 1 && (injects() || framing->kind != http::Framing::Kind::Length);
+    if (has_body && (injects() || chunked)) answer.fields.remove("Content-Length");
     if (has_body && !chunked && !answer.fields.find("Content-Length")) keep_alive_ = false;
     if (chunked) answer.fields.add("Transfer-Encoding", "chunked");
     if (!keep_alive_) answer.fields.add("Connection", "close");
     if (keep_alive_ && exchange.client_minor == 0) answer.fields.add("Connection", "keep-alive");
     answer.minor = 1;
-    scrub_head(answer, Scrubber(forms_));
+    scrub_head(answer, Scrubber(forms()));
     answer_begun_ = true;
     to_client_ = http::encode(answer);
     if (auto passed = co_await pass_body(*framing, chunked); !passed) co_return passed;
@@ -312,7 +313,7 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
 Task<Result<>> HttpRelay::flush_to_client() {
     if (to_client_.empty()) co_return Result<>();
     auto sent = co_await client_.write(to_client_);
-    to_client_.clear();
+    to_client_ = std::string(); // its memory too
     co_return sent;
 }
 
@@ -320,7 +321,7 @@ Task<Result<>> HttpRelay::flush_to_client() {
 // call.
 Task<HttpRelay::Outcome> HttpRelay::pass_body(const http::Framing& framing, bool chunked) {
     http::BodyReader body(framing);
-    Scrubber scrub(forms_);
+    Scrubber scrub(forms());
     auto add = [&](std::string_view content) {
         if (!content.empty()) to_client_ += chunked ? http::chunk(content) : std::string(content);
     };
@@ -373,17 +374,17 @@ private:
 Task<HttpRelay::Outcome> HttpRelay::upgrade(Exchange& exchange, http::ResponseHead answer) {
     if (!exchange.websocket || !answer.fields.has_token("Upgrade", "websocket"))
         co_return std::unexpected(failure("the server changes to a protocol that nobody asked for"));
-    if (!injected_.empty()) answer.fields.remove("Sec-WebSocket-Extensions");
-    scrub_head(answer, Scrubber(forms_));
+    if (injects()) answer.fields.remove("Sec-WebSocket-Extensions");
+    scrub_head(answer, Scrubber(forms()));
     answer_begun_ = true;
     keep_alive_ = false;
     if (auto sent = co_await client_.write(http::encode(answer)); !sent)
         co_return std::unexpected(failure(sent.error().message));
-    Scrubber scrub(forms_, Scrubber::Length::Kept);
+    Scrubber scrub(forms(), Scrubber::Length::Kept);
     turn_->end(); // this is no request any more
     Resumed from_client(client_, std::move(from_client_.bytes()));
     Resumed from_server(server().stream(), std::move(server().reader->bytes()));
-    co_await session_.relay(from_client, from_server, injected_.empty() ? nullptr : &scrub);
+    co_await session_.relay(from_client, from_server, injects() ? &scrub : nullptr);
     co_return Outcome();
 }
 

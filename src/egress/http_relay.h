@@ -46,14 +46,14 @@ private:
 
     Session& session_;
     ByteStream& client_;
-    bool tls_;
-    HostName host_;
     ServerPool::Key key_;
     std::optional<Turn> turn_; // of the request that is being served
     BufferedReader from_client_;
-    std::vector<Injected> injected_;
-    std::shared_ptr<const SecretForms> forms_ = std::make_shared<SecretForms>(); // of what is injected
-    std::string to_client_; // of an answer, until there is a wait for more of it
+    bool injects() const { return injection_ != nullptr; }
+    std::shared_ptr<const SecretForms> forms() const;
+
+    std::shared_ptr<const Injection> injection_; // none: nothing is put in
+    std::string to_client_;                      // of an answer, until there is a wait for more of it
     Clock::time_point injected_at_{};
     bool answer_begun_ = false; // the client has bytes of the answer: no other can be sent
     bool keep_alive_ = false;

@@ -58,7 +58,8 @@ static std::expected<Injected, InjectionRefusal> take(const Binding& binding, st
     return Injected{binding.header, std::move(kept), std::move(secret), binding.placeholder};
 }
 
-static Injector::Answer match(const json::object& answer, const std::vector<const Binding*>& bindings) {
+static std::expected<std::vector<Injected>, InjectionRefusal>
+match(const json::object& answer, const std::vector<const Binding*>& bindings) {
     std::vector<Injected> injected;
     const auto* items = answer.if_contains("items");
     for (const auto* binding : bindings) {
@@ -118,12 +119,22 @@ Task<Injector::Answer> Injector::ask(std::string agent, HostName host, std::vect
                                                   answer = std::move(given);
                                                   answered.cancel();
                                               });
+    auto known = known_; // the injector may end first
     if (!answer) co_await answered.async_wait(kAwait);
     if (!answer) co_return refuse(503, "the connection is ending");
     if (!*answer) co_return refusal(answer->error());
     auto injected = match((*answer)->parameters, bindings);
     wipe_values((*answer)->parameters);
-    co_return injected;
+    if (!injected) co_return std::unexpected(injected.error());
+    std::erase_if(*known, [](const auto& entry) { return entry.second.expired(); });
+    auto& last = (*known)[{std::move(agent), std::move(host)}];
+    auto same = last.lock();
+    if (same && same->items == *injected) co_return same;
+    auto made = std::make_shared<Injection>();
+    for (const auto& item : *injected) made->forms.add(item.secret.view(), item.placeholder);
+    made->items = *std::move(injected);
+    last = made;
+    co_return made;
 }
 
 } // namespace nullbox::egress

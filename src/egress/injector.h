@@ -4,6 +4,7 @@
 #pragma once
 
 #include <expected>
+#include <map>
 #include <memory>
 #include <string>
 #include <vector>
@@ -11,6 +12,7 @@
 #include "base/loop.h"
 #include "egress/async.h"
 #include "egress/policy.h"
+#include "egress/scrubber.h"
 #include "egress/secret_text.h"
 #include "egress/turns.h"
 
@@ -21,6 +23,14 @@ struct Injected {
     SecretText value;  // "Bearer <the secret>"
     SecretText secret; // to be found in what comes back
     std::string placeholder;
+    bool operator==(const Injected&) const = default;
+};
+
+// What goes into the requests of one agent to one host, and what is taken out of their answers. All
+// connections that use the same hold one.
+struct Injection {
+    std::vector<Injected> items;
+    SecretForms forms;
 };
 
 struct InjectionRefusal {
@@ -31,7 +41,7 @@ struct InjectionRefusal {
 class Injector {
 public:
     Injector(Loop& loop, std::string warden_socket);
-    using Answer = std::expected<std::vector<Injected>, InjectionRefusal>;
+    using Answer = std::expected<std::shared_ptr<const Injection>, InjectionRefusal>;
     // bindings: of this host, not empty; they must outlive the task.
     Task<Answer> ask(std::string agent, HostName host, std::vector<const Binding*> bindings);
 
@@ -39,6 +49,9 @@ private:
     Loop& loop_;
     std::string socket_;
     std::shared_ptr<Turns> turns_;
+    // The last one of each agent and host, as long as a connection holds it.
+    using Known = std::map<std::pair<std::string, HostName>, std::weak_ptr<const Injection>>;
+    std::shared_ptr<Known> known_ = std::make_shared<Known>();
 };
 
 } // namespace nullbox::egress

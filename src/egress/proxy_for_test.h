@@ -98,6 +98,8 @@ private:
     std::atomic<int> asked_ = 0;
 };
 
+// What a real TLS client sends first. name: none if it is null.
+std::string real_hello(const char* name, unsigned extension = 0);
 std::string reply(std::string_view body, std::string_view more_fields = "");
 
 } // namespace nullbox::egress

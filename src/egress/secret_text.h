@@ -26,6 +26,7 @@ public:
     }
     ~SecretText() { wipe(text_); }
     std::string_view view() const { return text_; }
+    bool operator==(const SecretText&) const = default;
 
 private:
     std::string text_;

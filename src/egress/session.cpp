@@ -109,20 +109,22 @@ Task<void> Session::run() {
 }
 
 Task<void> Session::serve() {
-    if (!decision_.allowed) {
-        auto bytes = co_await first_bytes(kFirstBytesTime);
-        co_return co_await refuse({.reason = decision_.reason, .add = decision_.add}, bytes);
-    }
+    if (!decision_.allowed) return serve_refusal();
     switch (decision_.mode) {
     case Mode::Tls:
-        co_return co_await serve_tls({});
+        return serve_tls({});
     case Mode::Terminate:
-        co_return co_await serve_terminated();
+        return serve_terminated();
     case Mode::Http:
-        co_return co_await serve_http({});
+        return serve_http({});
     case Mode::Relay:
-        co_return co_await serve_relay();
+        return serve_relay();
     }
+}
+
+Task<void> Session::serve_refusal() {
+    auto bytes = co_await first_bytes(kFirstBytesTime);
+    co_await refuse({.reason = decision_.reason, .add = decision_.add}, bytes);
 }
 
 // What the client says first, if it says it soon.

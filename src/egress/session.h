@@ -70,6 +70,7 @@ public:
 
 private:
     Task<void> serve();
+    Task<void> serve_refusal();
     Task<void> serve_tls(std::string received);
     Task<void> serve_terminated();
     Task<std::unique_ptr<TlsStream>> accept_tls();

@@ -196,7 +196,7 @@ Task<Result<bool>> TlsStream::receive_records() {
 // Before a wait: what came is in a buffer that is not ours.
 void TlsStream::keep_unread() {
     if (unread_.empty())
-        kept_ = {};
+        kept_ = std::string(); // its memory too
     else if (kept_.empty())
         unread_ = kept_ = unread_;
 }
@@ -283,7 +283,7 @@ Task<void> TlsStream::end() {
 
 void BufferedReader::take(size_t count) {
     bytes_.erase(0, count);
-    if (bytes_.empty() && bytes_.capacity() > kKeptBytes) bytes_ = {};
+    if (bytes_.empty() && bytes_.capacity() > kKeptBytes) bytes_ = std::string(); // its memory too
 }
 
 Task<Result<bool>> BufferedReader::fill() {
