@@ -95,17 +95,21 @@ void Session::record_allowed(std::string address) {
 Task<void> Session::run() {
     auto self = shared_from_this();
     co_await serve();
-    if (recorded_)
-        setup_->records.add({.agent = agent().name,
-                             .kind = RecordKind::Connection,
-                             .verdict = Verdict::Ended,
-                             .name = host_text(destination().host),
-                             .address = address_,
-                             .port = destination().port,
-                             .rule = decision_.rule,
-                             .bytes_up = server_traffic_.sent,
-                             .bytes_down = server_traffic_.received});
+    record_end();
     close();
+}
+
+void Session::record_end() {
+    if (!recorded_) return;
+    setup_->records.add({.agent = agent().name,
+                         .kind = RecordKind::Connection,
+                         .verdict = Verdict::Ended,
+                         .name = host_text(destination().host),
+                         .address = address_,
+                         .port = destination().port,
+                         .rule = decision_.rule,
+                         .bytes_up = server_traffic_.sent,
+                         .bytes_down = server_traffic_.received});
 }
 
 Task<void> Session::serve() {

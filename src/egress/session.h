@@ -95,6 +95,7 @@ private:
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
     void record_allowed(std::string address);
+    void record_end();
     bool take_bytes(size_t count) override { return use(Resource::Bytes, count); }
 
     std::shared_ptr<ProxySetup> setup_;

@@ -17,7 +17,6 @@ constexpr size_t kReceiveBytes = size_t{64} << 10;
 constexpr size_t kTlsRecordBytes = size_t{16} << 10; // of content
 // A connection on which there is always something lets the others go on after so many pieces.
 constexpr unsigned kMostInARow = 8;
-constexpr size_t kKeptBytes = size_t{4} << 10; // of a reader that has nothing to read
 
 asio::ip::address to_asio(const IpAddress& address) {
     if (address.v6) return asio::ip::address_v6(address.bytes);
@@ -152,8 +151,7 @@ Result<std::unique_ptr<TlsStream>> TlsStream::make(SSL_CTX* context, TcpStream& 
     return stream;
 }
 
-TlsStream::TlsStream(SSL* ssl, TcpStream& lower)
-    : ssl_(ssl), lower_(lower), flushed_(lower.socket().get_executor()) {}
+TlsStream::TlsStream(SSL* ssl, TcpStream& lower) : ssl_(ssl), lower_(lower) {}
 
 TlsStream::~TlsStream() { SSL_free(ssl_); }
 
@@ -171,8 +169,9 @@ Error TlsStream::failure(std::string_view what) const {
 // Sends what OpenSSL wants sent. Reader and writer may both come here: the bytes keep their order.
 Task<Result<>> TlsStream::flush() {
     while (flushing_) {
-        flushed_.expires_at(asio::steady_timer::time_point::max());
-        co_await flushed_.async_wait(kAwait);
+        asio::steady_timer waiting(lower_.socket().get_executor(), asio::steady_timer::time_point::max());
+        flushed_ = &waiting;
+        co_await waiting.async_wait(kAwait);
     }
     flushing_ = true;
     Result<> sent;
@@ -181,7 +180,7 @@ Task<Result<>> TlsStream::flush() {
         sent = co_await lower_.write(bytes);
     }
     flushing_ = false;
-    flushed_.cancel();
+    if (auto* waiting = std::exchange(flushed_, nullptr)) waiting->cancel();
     co_return sent;
 }
 
@@ -283,7 +282,7 @@ Task<void> TlsStream::end() {
 
 void BufferedReader::take(size_t count) {
     bytes_.erase(0, count);
-    if (bytes_.empty() && bytes_.capacity() > kKeptBytes) bytes_ = std::string(); // its memory too
+    if (bytes_.empty()) bytes_ = std::string(); // its memory too
 }
 
 Task<Result<bool>> BufferedReader::fill() {

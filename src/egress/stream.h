@@ -115,8 +115,8 @@ private:
     std::string_view unread_; // came, and OpenSSL has not asked for it yet
     std::string kept_;        // what unread_ is of, if there was a wait since it came
     std::string unsent_;
-    asio::steady_timer flushed_; // cancelled when flushing_ ends
     bool flushing_ = false;
+    asio::steady_timer* flushed_ = nullptr; // of the one who waits until flushing_ ends
 };
 
 // Reads a stream in pieces of what the reader wants, with what was read ahead kept.

@@ -11,26 +11,31 @@ namespace nullbox::egress {
 
 class Turn;
 
-// Those who wait get a turn of their own, of which there is one more from then on, when none has been passed
-// on for `still`: those who have them keep them for long. At the latest after `most`.
+// There are twice as many turns when none has been passed on for `still`, because those who have them keep
+// them; and one more for who has waited for `most`.
 struct Patience {
     Clock::duration still, most;
 };
 
 class Turns {
 public:
-    explicit Turns(size_t most) : free_(most) {} // who waits does so until it is their turn
-    Turns(size_t most, Patience patience) : free_(most), patience_(patience) {}
+    explicit Turns(size_t most) : all_(most), free_(most) {} // who waits does so until it is their turn
+    Turns(size_t most, Patience patience) : all_(most), free_(most), patience_(patience) {}
 
 private:
     friend class Turn;
+    Clock::time_point still_until(Clock::time_point came) const {
+        return std::max(came, changed_) + patience_.still;
+    }
     Clock::time_point patient_until(Clock::time_point came) const {
         if (patience_.most == Clock::duration{}) return Clock::time_point::max();
-        return std::min(std::max(came, passed_on_) + patience_.still, came + patience_.most);
+        return std::min(still_until(came), came + patience_.most);
     }
-    size_t free_;
+    void add(size_t more);
+
+    size_t all_, free_;
     Patience patience_{};
-    Clock::time_point passed_on_{};
+    Clock::time_point changed_{}; // one was passed on, or there are more
     std::deque<Turn*> waiting_;
 };
 
@@ -49,33 +54,43 @@ public:
         }
         turns_->waiting_.push_back(this);
         auto came = Clock::now();
-        while (!given_ && Clock::now() < turns_->patient_until(came)) {
+        while (!given_) {
             timer_.expires_at(turns_->patient_until(came));
             co_await timer_.async_wait(kAwait);
+            auto now = Clock::now();
+            if (given_ || now < turns_->patient_until(came)) continue;
+            turns_->add(now >= turns_->still_until(came) ? turns_->all_ : 1);
         }
-        if (std::exchange(given_, true)) co_return;
-        std::erase(turns_->waiting_, this);
     }
     // Before it goes out of scope.
     void end() {
-        auto& waiting = turns_->waiting_;
-        if (!std::exchange(given_, false)) {
-            std::erase(waiting, this);
-        } else if (waiting.empty()) {
-            turns_->free_++;
-        } else {
-            auto* next = waiting.front();
-            waiting.pop_front();
-            next->given_ = true;
-            next->timer_.cancel();
-            turns_->passed_on_ = Clock::now();
-        }
+        if (std::exchange(given_, false))
+            pass_on(*turns_);
+        else
+            std::erase(turns_->waiting_, this);
     }
 
 private:
+    friend class Turns;
+    static void pass_on(Turns& turns) {
+        turns.changed_ = Clock::now();
+        if (turns.waiting_.empty()) {
+            turns.free_++;
+            return;
+        }
+        auto* next = turns.waiting_.front();
+        turns.waiting_.pop_front();
+        next->given_ = true;
+        next->timer_.cancel();
+    }
     std::shared_ptr<Turns> turns_;
     asio::steady_timer timer_;
     bool given_ = false;
 };
+
+inline void Turns::add(size_t more) {
+    all_ += more;
+    while (more-- > 0) Turn::pass_on(*this);
+}
 
 } // namespace nullbox::egress
