@@ -104,7 +104,8 @@ class Lab:
         self._origin = start(origin_core, image.RELEASE / "bench/bench_tls_origin", ORIGIN, ORIGIN_PORT, certificate,
                              key, KEYED, SECRET)
         self.peer = start(self._proxy_core, "haproxy", "-db", "-q", "-f", folder / "haproxy.cfg")
-        self._places = {("haproxy", PLAIN): (PEER, PEER_PLAIN, authority.root),
+        self._places = {("direct", PLAIN): (ORIGIN, ORIGIN_PORT, authority.root),
+                        ("haproxy", PLAIN): (PEER, PEER_PLAIN, authority.root),
                         ("haproxy", KEYED): (PEER, PEER_KEYED, authority.root)}
         self._egress_words = [image.RELEASE / "bench/bench_egress_proxy", folder, ORIGIN, ORIGIN_PORT, authority.root,
                               warden.socket, PLAIN, KEYED]
@@ -126,7 +127,7 @@ class Lab:
             self._places["egress", name] = (addresses[which], 443, self._roots[name])
 
     def process(self, proxy: str) -> subprocess.Popen:
-        return self.egress if proxy == "egress" else self.peer
+        return {"egress": self.egress, "haproxy": self.peer, "direct": self._origin}[proxy]
 
     def turn(self, proxy: str, what: str, name: str, at_a_time: int = 0) -> dict:
         address, port, roots = self._places[proxy, name]
@@ -142,6 +143,7 @@ class Lab:
             raise qemu.MachineError(f"{what} to {name} through {proxy}: no answer at all")
         return {"per_second": found["answered"] / found["ns"] * 1e9,
                 "cpu_us": found["proxy_ns"] / found["answered"] / 1000,
+                "p50_us": found["p50_ns"] / 1000,
                 "busy": found["proxy_ns"] / found["ns"]}
 
     def resident_mb(self, proxy: str, which: str = "VmRSS") -> float:
@@ -157,6 +159,8 @@ def play(lab: Lab, runs: int) -> dict:
                 mode = "splice" if name == PLAIN else "terminate"
                 found["turns"].setdefault(f"{mode}_{what}", {}).setdefault(proxy, []).append(
                     lab.turn(proxy, what, name))
+        for way in ("direct", "egress", "haproxy"):
+            found.setdefault("alone", {}).setdefault(way, []).append(lab.turn(way, "requests", PLAIN, 1))
     for proxy in ("egress", "haproxy"):
         found["resident_mb"][proxy] = lab.resident_mb(proxy)
         lab.turn(proxy, "requests", KEYED, MANY)

@@ -6,8 +6,9 @@
 //   connections   for each a new one: connect, a whole handshake, one request, its answer, close
 //
 // PROXY is the process in between, of one thread. Prints as one JSON object how many were answered, in what
-// time, and for how long of that the proxy ran. An answer that is not the server's, and a connection that
-// fails, end it with 1: what is counted went through.
+// time, for how long of that the proxy ran, and how long the middle one of all answers took. An answer that
+// is not the server's, and a connection that fails, end it with 1: what is counted went through.
+#include <algorithm>
 #include <arpa/inet.h>
 #include <charconv>
 #include <csignal>
@@ -91,14 +92,16 @@ public:
         if (!options_.anew)
             for (auto& client : clients_) TRY(send(client));
         TRY(until([] { return false; }, Clock::now() + kWarmUpTime));
-        answered_ = 0;
+        took_.clear();
         auto proxy = TRY(run_time(options_.proxy));
         auto begin = Clock::now();
         TRY(until([] { return false; }, begin + options_.time));
         auto spent = std::chrono::nanoseconds(Clock::now() - begin);
         proxy = TRY(run_time(options_.proxy)) - proxy;
-        std::puts(cat(R"({"answered": )", answered_, R"(, "ns": )", spent.count(), R"(, "proxy_ns": )",
-                      proxy.count(), "}")
+        auto middle = took_.begin() + static_cast<std::ptrdiff_t>(took_.size() / 2);
+        std::ranges::nth_element(took_, middle);
+        std::puts(cat(R"({"answered": )", took_.size(), R"(, "ns": )", spent.count(), R"(, "proxy_ns": )",
+                      proxy.count(), R"(, "p50_ns": )", took_.empty() ? 0 : middle->count(), "}")
                       .c_str());
         return {};
     }
@@ -108,6 +111,7 @@ private:
         std::unique_ptr<TlsEnd> end;
         bool open = false, ending = false;
         std::string received;
+        Clock::time_point asked;
         Watch watch; // after what it watches: dropped first
     };
 
@@ -141,6 +145,7 @@ private:
     }
 
     Result<> send(Client& client) {
+        client.asked = Clock::now();
         if (!client.end->write(request_)) return tls_error("send a request");
         return {};
     }
@@ -158,7 +163,7 @@ private:
         if (state == TlsEnd::State::Waiting) return {};
         if (state == TlsEnd::State::Over) return tls_error("wait for an answer");
         if (!TRY(whole(client.received))) return {};
-        answered_++;
+        took_.emplace_back(Clock::now() - client.asked);
         client.received.clear();
         if (!options_.anew) return send(client);
         client.end->end();
@@ -185,7 +190,7 @@ private:
     std::string request_, body_;
     std::vector<Client> clients_;
     size_t open_ = 0;
-    uint64_t answered_ = 0;
+    std::vector<std::chrono::nanoseconds> took_; // each answer
     bool going_ = false;
     Result<> failed_;
 };

@@ -53,9 +53,9 @@ PATCHES: dict[str, list[tuple[str, str, str]]] = {
     "connect": [("request_check.cpp", "    if (head.method == \"CONNECT\")", "    if (head.method == \"CONNECT\" && !mutated(\"connect\"))")],
     "target": [("request_check.cpp", "    size_t scheme = head.target.find(\"://\");", "    if (mutated(\"target\")) return head.target;\n    size_t scheme = head.target.find(\"://\");")],
     "trace": [("request_check.cpp", "    if (head.method == \"TRACE\")", "    if (head.method == \"TRACE\" && !mutated(\"trace\"))")],
-    "each-request": [("http_relay.cpp", "    while (co_await serve_one()) {\n    }\n", "    while (co_await serve_one()) {\n"
-                      "        if (!mutated(\"each-request\") || !server_) continue;\n"
-                      "        co_await session_.relay(client_, *server_);\n        break;\n    }\n")],
+    "each-request": [("http_relay.cpp", "    } while (co_await serve_one());\n", "    } while (co_await serve_one() && !mutated(\"each-request\"));\n"
+                      "    if (mutated(\"each-request\") && co_await session_.reach_server(key_, true))\n"
+                      "        co_await session_.relay(client_, server().stream());\n")],
     "one-length": [("http_head.cpp", "    if (lengths + codings > 1)\n", "    if (lengths + codings > 1 && !mutated(\"one-length\"))\n")],
     "length-rewritten": [("request_check.cpp", "    head.fields.remove(\"Content-Length\");\n    head.fields.remove(\"Transfer-Encoding\");",
                           "    if (mutated(\"length-rewritten\")) framing.kind = Framing::Kind::None;\n"
@@ -103,12 +103,12 @@ PATCHES: dict[str, list[tuple[str, str, str]]] = {
     # --- secrets
     "binding-host": [("policy.cpp", "        if (binding.host == host) found.push_back(&binding);", "        if (binding.host == host || (mutated(\"binding-host\") && host.text() == \"api.lab.test\")) found.push_back(&binding);")],
     "no-clear": [("policy.cpp", "    else if (!bindings(*name).empty())\n", "    else if (!bindings(*name).empty() && !(mutated(\"no-clear\") && destination.port == kHttpPort))\n")],
-    "scrubber": [("http_relay.cpp", "        for (const auto& item : injected_) forms->add(item.secret.view(), item.placeholder);",
-                  "        if (!mutated(\"scrubber\"))\n            for (const auto& item : injected_) forms->add(item.secret.view(), item.placeholder);")],
+    "scrubber": [("injector.cpp", "    for (const auto& item : *injected) made->forms.add(item.secret.view(), item.placeholder);",
+                  "    if (!mutated(\"scrubber\"))\n        for (const auto& item : *injected) made->forms.add(item.secret.view(), item.placeholder);")],
     "uncompressed": [("http_relay.cpp", "    for (auto name : {\"Accept-Encoding\", \"Range\", \"If-Range\", \"Sec-WebSocket-Extensions\"})\n        fields.remove(name);\n    fields.add(\"Accept-Encoding\", \"identity\");",
                       "    if (!mutated(\"uncompressed\")) {\n    for (auto name : {\"Accept-Encoding\", \"Range\", \"If-Range\", \"Sec-WebSocket-Extensions\"})\n        fields.remove(name);\n    fields.add(\"Accept-Encoding\", \"identity\");\n    }")],
-    "coding": [("http_relay.cpp", "    if (!injected_.empty() && has_body && coding &&", "    if (!mutated(\"coding\") && !injected_.empty() && has_body && coding &&")],
-    "own-key": [("http_relay.cpp", "    for (const auto& item : injected_) fields.remove(item.header);", "    if (!mutated(\"own-key\"))\n        for (const auto& item : injected_) fields.remove(item.header);")],
+    "coding": [("http_relay.cpp", "    if (injects() && has_body && coding &&", "    if (!mutated(\"coding\") && injects() && has_body && coding &&")],
+    "own-key": [("http_relay.cpp", "    for (const auto& item : injection_->items) fields.remove(item.header);", "    if (!mutated(\"own-key\"))\n        for (const auto& item : injection_->items) fields.remove(item.header);")],
 }
 
 
