@@ -49,12 +49,14 @@ TEST_F(SharedServersTest, NoneIsSharedWithAnotherAgentOrHost) {
     origin(nullptr, [](const std::string&) { return std::vector{reply("ok")}; });
     start(80);
     EXPECT_TRUE(get().contains("ok"));
-    auto first = agent_;
-    there([&] { return agent_ = std::make_shared<Agent>("other", tap_link(1), *first->policy); });
+    there([&] {
+        auto other = std::make_shared<Agent>("other", tap_link(1), Policy());
+        other->policy = agent_->policy;
+        return agent_ = other;
+    });
     EXPECT_TRUE(get().contains("ok"));
     EXPECT_EQ(origin_->connections(), 2);
     there([&] {
-        agent_ = first;
         destination_ = {name("other.example.org"), 80};
         return true;
     });

@@ -149,14 +149,15 @@ class Battery:
         """By the other agent, since it was last asked."""
         return [f"the other agent heard {text}" for text in self.control.ask(PEER, self.limit_s, heard=True)["heard"]]
 
-    def use(self, name: str) -> tuple[str, float]:
-        """Why it does not work, and how long it took."""
+    def use(self, name: str) -> tuple[str, str]:
+        """Why it does not work, and what there is to say of it."""
         before = self.outside.evidence.count()
         answer = self.control.ask(ATTACKER, self.limit_s * 2, use=name)
         seen = self.outside.evidence.since(before)
         if SECRET.encode() in base64.b64decode(answer.get("saw", "")):
-            return "the agent has seen the secret", answer["s"]
-        return answer["trouble"] or "; ".join(map(str, seen[:3])), answer["s"]
+            return "the agent has seen the secret", ""
+        said = f"{answer['s']:.1f} s" + (f"; {answer['note']}" if answer.get("note") else "")
+        return answer["trouble"] or "; ".join(map(str, seen[:3])), said
 
 
 def matches(record: dict, wanted: dict) -> bool:

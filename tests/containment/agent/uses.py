@@ -248,6 +248,24 @@ use("websocket-tls", "WebSocket over TLS")(websocket(places.API, True))
 use("websocket-terminated", "WebSocket where a secret goes")(websocket(places.KEYED, True))
 
 
+@use("rate", "requests a second, for the record", vm=True)
+def rate(_):
+    def per_second(once, time_s: float = 3) -> float:
+        begin, count = time.monotonic(), 0
+        while (spent := time.monotonic() - begin) < time_s:
+            need(once()[0] == 200, "a request is not answered")
+            count += 1
+        return count / spent
+
+    rates = []
+    for how, host in (("spliced", places.API), ("terminated", places.KEYED)):
+        connection = https(host)
+        get(connection, "/x")
+        rates.append(f"{how} {per_second(lambda: get(connection, '/x')):.0f} on a kept connection, "
+                     f"{per_second(lambda: get(https(host), '/x')):.1f} on new ones")
+    return "; ".join(rates)
+
+
 # --- other destinations
 
 @use("tcp", "any protocol to a name and its port")
