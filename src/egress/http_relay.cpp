@@ -213,8 +213,8 @@ Task<HttpRelay::Outcome> HttpRelay::send_request(Exchange& exchange) {
             bool first = !begun;
             if (auto sent = co_await flush(); !sent) {
                 if (first) co_return std::unexpected(failure(sent.error().message));
-                // A server that answers early may stop reading; its answer is what counts then.
-                keep_alive_ = false;
+                // A server that answers early may stop reading; its answer is what counts then, and the last.
+                keep_alive_ = exchange.sent_whole = false;
                 co_return Outcome();
             }
         }
@@ -284,7 +284,8 @@ Task<HttpRelay::Outcome> HttpRelay::pass_answer(Exchange& exchange, http::Respon
         co_return std::unexpected(
             failure("the server compressed its answer though it was asked not to, so secrets could not be "
                     "taken out of it"));
-    bool server_stays = answer.keep_alive() && framing->kind != http::Framing::Kind::UntilClose;
+    bool server_stays =
+        exchange.sent_whole && answer.keep_alive() && framing->kind != http::Framing::Kind::UntilClose;
     for (const auto& named : answer.fields.tokens("Connection")) answer.fields.remove(named);
     for (auto name : {"Connection", "Keep-Alive", "Proxy-Connection", "Upgrade", "Trailer",
                       "Transfer-Encoding", "Alt-Svc"})

@@ -26,6 +26,7 @@ private:
         http::Framing framing; // of the request's body
         int client_minor = 1;
         bool keep_alive = false, websocket = false, expects_continue = false;
+        bool sent_whole = true;
     };
     Task<std::expected<std::optional<Exchange>, Refusal>> read_request();
     std::optional<Refusal> check_rules(http::RequestHead& request);
