@@ -32,13 +32,16 @@ Result<> Proxy::listen(Fd listener) {
 }
 
 Task<void> Proxy::accept() {
+    std::weak_ptr alive = sessions_; // a connection may have come just before the proxy ended
     asio::steady_timer pause(context_);
     for (;;) {
         auto [code, socket] = co_await acceptor_.async_accept(kAwait);
         if (code == asio::error::operation_aborted || code == asio::error::bad_descriptor) co_return;
+        if (alive.expired()) co_return;
         if (code) { // no descriptors left, say: not a reason to spin
             log_warning(cat("accept a connection: ", code.message()));
             (void)co_await sleep_for(pause, std::chrono::milliseconds(100));
+            if (alive.expired()) co_return;
             continue;
         }
         take(std::move(socket));
@@ -82,7 +85,8 @@ void Proxy::take(tcp::socket socket) {
 }
 
 Task<void> Proxy::sweep() {
-    while (co_await sleep_for(sweeper_, kSweepTime)) {
+    std::weak_ptr alive = sessions_; // its time may have come just before the proxy ended
+    while (co_await sleep_for(sweeper_, kSweepTime) && !alive.expired()) {
         for (const auto& session : *sessions_) session->close_if_late();
         setup_->servers->sweep();
     }
