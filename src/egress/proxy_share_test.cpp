@@ -65,6 +65,19 @@ TEST_F(SharedServersTest, NoneIsSharedWithAnotherAgentOrHost) {
     EXPECT_EQ(origin_->connections(), 3);
 }
 
+// Control: addresses in take(). A name that has moved is looked at as if there were none.
+TEST_F(SharedServersTest, OneIsNotForANameThatHasMoved) {
+    origin(nullptr, [](const std::string&) { return std::vector{reply("ok")}; });
+    start(80);
+    TestClient kept(port_);
+    EXPECT_TRUE(kept.exchange(kGet).contains("ok"));
+    dns_.set(kHost, {"10.0.0.5"});
+    there([this] { return reach_.link = 7; }); // another network: what was looked up is forgotten
+    EXPECT_TRUE(get().contains("a private address"));
+    EXPECT_TRUE(kept.exchange(kGet).contains("ok")) << "its own stays";
+    EXPECT_EQ(origin_->connections(), 1);
+}
+
 // Control: drop() in end_not_allowed(). What was dialled under other rules is not there under these.
 TEST_F(SharedServersTest, OneEndsWithItsRules) {
     policy({.allow = {kHost}, .allow_private = {kHost}});

@@ -1,5 +1,6 @@
 #include "egress/server_pool.h"
 
+#include <algorithm>
 #include <cerrno>
 #include <sys/socket.h>
 
@@ -28,7 +29,7 @@ std::unique_ptr<ServerConnection> ServerPool::remove(Agent& agent, Idle& idle, I
     return removed;
 }
 
-std::unique_ptr<ServerConnection> ServerPool::take(const Key& key, bool repeatable, const void* user) {
+std::unique_ptr<ServerConnection> ServerPool::take(const Key& key, const Wish& wish) {
     auto known = servers_.find(key);
     if (known == servers_.end()) return nullptr;
     auto& idle = known->second.idle;
@@ -38,14 +39,16 @@ std::unique_ptr<ServerConnection> ServerPool::take(const Key& key, bool repeatab
             remove(*key.agent, idle, which);
             continue;
         }
-        if (repeatable || (*which)->last_user == user || Clock::now() - (*which)->idle_since < kFresh)
-            return remove(*key.agent, idle, which);
+        const auto& one = **which;
+        bool fresh = wish.repeatable || Clock::now() - one.idle_since < kFresh;
+        bool same_place = std::ranges::contains(wish.addresses, one.address);
+        if (one.last_user == wish.user || (fresh && same_place)) return remove(*key.agent, idle, which);
         at = which;
     }
     return nullptr;
 }
 
-void ServerPool::put(const Key& key, std::unique_ptr<ServerConnection> connection, const void* user) {
+void ServerPool::put(const Key& key, std::unique_ptr<ServerConnection> connection, uint64_t user) {
     auto& agent = *key.agent;
     bool quiet = connection->reader->bytes().empty() && (!connection->tls || connection->tls->quiet());
     if (!quiet || agent.idle_servers == kMostIdleOfOneAgent || idle_ == kMostIdle) return;

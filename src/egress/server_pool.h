@@ -1,7 +1,7 @@
 // Connections to servers that the connections of one agent use in turn, each for one request and its answer.
 // They are shared by those who would make the same one: the same agent, host, port and protection, under the
-// same policy. One is put back only between two answers, with nothing unread on it, and ends with the policy
-// that it was used under.
+// same policy, while the name still stands for the server's address. One is put back only between two
+// answers, with nothing unread on it, and ends with the policy that it was used under.
 //
 // To one destination kMostAtOnce requests go at a time, and more when these last (kPatience): a thousand
 // short requests share sixteen connections, and streams get one each.
@@ -13,6 +13,7 @@
 #include <list>
 #include <map>
 #include <memory>
+#include <span>
 
 #include "egress/agents.h"
 #include "egress/stream.h"
@@ -28,9 +29,9 @@ struct ServerConnection {
     TcpStream tcp;
     std::unique_ptr<TlsStream> tls;         // over tcp; none: in clear
     std::unique_ptr<BufferedReader> reader; // of stream()
-    std::string address;
+    IpAddress address;
     // When it was put back, which it was if there is a user.
-    const void* last_user = nullptr;
+    uint64_t last_user = 0;
     Clock::time_point idle_since;
     std::shared_ptr<const Policy> policy;
 };
@@ -52,10 +53,15 @@ public:
     explicit ServerPool(Clock::duration keep) : keep_(keep) {}
     // Of requests to this destination.
     const std::shared_ptr<Turns>& turns(const Key& key) { return servers_[key].turns; }
-    // Nothing: there is none that is of use. repeatable: nothing is lost if the server is just closing it.
-    std::unique_ptr<ServerConnection> take(const Key& key, bool repeatable, const void* user);
+    struct Wish {
+        uint64_t user;                          // not 0; takes what it put back, wherever that leads
+        bool repeatable;                        // nothing is lost if the server is just closing it
+        std::span<const IpAddress> addresses{}; // what others put back must lead to one of these
+    };
+    // Nothing: there is none that is of use.
+    std::unique_ptr<ServerConnection> take(const Key& key, const Wish& wish);
     // After a whole answer. It ends here if it can be of no further use.
-    void put(const Key& key, std::unique_ptr<ServerConnection> connection, const void* user);
+    void put(const Key& key, std::unique_ptr<ServerConnection> connection, uint64_t user);
     // Closes what nobody used for long, what its server has closed, what its policy no longer covers.
     void sweep();
     void drop(const std::string& agent);

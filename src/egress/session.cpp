@@ -79,8 +79,8 @@ void Session::record_request(const http::RequestHead& request, const RequestDeci
                          .path = decision.path});
 }
 
-void Session::record_allowed(std::string address) {
-    address_ = std::move(address);
+void Session::record_allowed(const IpAddress& address) {
+    address_ = address.text();
     if (std::exchange(recorded_, true)) return;
     flow_.agent->counters.connections++;
     setup_->records.add({.agent = agent().name,
@@ -256,7 +256,7 @@ Task<bool> Session::try_addresses(const std::vector<IpAddress>& addresses, size_
         // Its rules may have changed while we were connecting.
         if (!client_.socket().is_open()) break;
         if (connected) {
-            record_allowed(server_->address = address.text());
+            record_allowed(server_->address = address);
             co_return true;
         }
         dialling.said = connected.error().message;
@@ -271,7 +271,17 @@ std::optional<Refusal> Session::no_connection_left() {
 }
 
 Task<std::expected<void, Refusal>> Session::reach_server(const ServerPool::Key& key, bool repeatable) {
-    auto shared = setup_->servers->take(key, repeatable, this);
+    auto shared = setup_->servers->take(key, {.user = number_, .repeatable = repeatable});
+    if (!shared) {
+        // As for a new one: what the name stands for now.
+        deadline_.limit(setup_->times.dial);
+        auto found = co_await addresses();
+        if (!client_.socket().is_open())
+            co_return std::unexpected(Refusal{.verdict = Verdict::Failed, .reason = kEnded});
+        if (found)
+            shared =
+                setup_->servers->take(key, {.user = number_, .repeatable = repeatable, .addresses = *found});
+    }
     if (!shared) co_return co_await dial();
     if (auto none = recorded_ ? std::nullopt : no_connection_left()) co_return std::unexpected(*none);
     server_ = std::move(shared);
@@ -282,7 +292,7 @@ Task<std::expected<void, Refusal>> Session::reach_server(const ServerPool::Key& 
 }
 
 void Session::leave_server(const ServerPool::Key& key) {
-    setup_->servers->put(key, std::move(server_), this);
+    setup_->servers->put(key, std::move(server_), number_);
 }
 
 ServerPool::Key Session::server_key(bool tls) const {

@@ -94,10 +94,12 @@ private:
     std::optional<Refusal> no_connection_left();
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
-    void record_allowed(std::string address);
+    void record_allowed(const IpAddress& address);
     void record_end();
     bool take_bytes(size_t count) override { return use(Resource::Bytes, count); }
 
+    static inline uint64_t last_number_ = 0;
+    const uint64_t number_ = ++last_number_; // no other session has it
     std::shared_ptr<ProxySetup> setup_;
     Flow flow_;
     Decision decision_;
