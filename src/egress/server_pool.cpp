@@ -35,15 +35,15 @@ std::unique_ptr<ServerConnection> ServerPool::take(const Key& key, const Wish& w
     auto& idle = known->second.idle;
     for (auto at = idle.end(); at != idle.begin();) {
         auto which = std::prev(at);
-        if (!of_use(*key.agent, **which)) {
-            remove(*key.agent, idle, which);
-            continue;
-        }
         const auto& one = **which;
         bool fresh = wish.repeatable || Clock::now() - one.idle_since < kFresh;
         bool same_place = std::ranges::contains(wish.addresses, one.address);
-        if (one.last_user == wish.user || (fresh && same_place)) return remove(*key.agent, idle, which);
-        at = which;
+        if (one.last_user != wish.user && !(fresh && same_place)) {
+            at = which;
+            continue;
+        }
+        auto removed = remove(*key.agent, idle, which);
+        if (of_use(*key.agent, *removed)) return removed;
     }
     return nullptr;
 }

@@ -4,7 +4,7 @@
 // answers, with nothing unread on it, and ends with the policy that it was used under.
 //
 // To one destination kMostAtOnce requests go at a time, and more when these last (kPatience): a thousand
-// short requests share sixteen connections, and streams get one each.
+// short requests share 32 connections, and streams get one each.
 //
 // Internal to the proxy; one thread.
 #pragma once
@@ -38,7 +38,7 @@ struct ServerConnection {
 
 class ServerPool {
 public:
-    static constexpr size_t kMostAtOnce = 16;
+    static constexpr size_t kMostAtOnce = 32;
     static constexpr Patience kPatience{.still = std::chrono::milliseconds(250),
                                         .most = std::chrono::seconds(2)};
     static constexpr size_t kMostIdleOfOneAgent = 64, kMostIdle = 1024;
