@@ -52,44 +52,40 @@ void Session::close_if_late() {
     if (Clock::now() > deadline_.at || !flow_.agent->attached) close();
 }
 
+Record Session::record_of(RecordKind kind, Verdict verdict) const {
+    return {.agent = agent().name,
+            .kind = kind,
+            .verdict = verdict,
+            .name = host_text(destination().host),
+            .address = address_ ? address_->text() : "",
+            .port = destination().port,
+            .rule = decision_.rule};
+}
+
 void Session::record(const Refusal& refusal) {
     if (refusal.verdict == Verdict::Denied) flow_.agent->counters.connections_denied++;
     if (refusal.kind == RecordKind::Budget) return; // said once an hour, by use()
-    setup_->records.add({.agent = agent().name,
-                         .kind = refusal.kind,
-                         .verdict = refusal.verdict,
-                         .name = host_text(destination().host),
-                         .address = address_,
-                         .port = destination().port,
-                         .rule = decision_.rule,
-                         .reason = printable(refusal.reason, 512),
-                         .add = refusal.add,
-                         .method = refusal.method,
-                         .path = refusal.path});
+    auto record = record_of(refusal.kind, refusal.verdict);
+    record.reason = printable(refusal.reason, 512);
+    record.add = refusal.add;
+    record.method = refusal.method;
+    record.path = refusal.path;
+    setup_->records.add(std::move(record));
 }
 
 void Session::record_request(const http::RequestHead& request, const RequestDecision& decision) {
-    setup_->records.add({.agent = agent().name,
-                         .kind = RecordKind::Request,
-                         .verdict = Verdict::Allowed,
-                         .name = host_text(destination().host),
-                         .port = destination().port,
-                         .rule = decision.rule,
-                         .method = request.method,
-                         .path = decision.path});
+    auto record = record_of(RecordKind::Request, Verdict::Allowed);
+    record.rule = decision.rule;
+    record.method = request.method;
+    record.path = decision.path;
+    setup_->records.add(std::move(record));
 }
 
 void Session::record_allowed(const IpAddress& address) {
-    address_ = address.text();
+    address_ = address;
     if (std::exchange(recorded_, true)) return;
     flow_.agent->counters.connections++;
-    setup_->records.add({.agent = agent().name,
-                         .kind = RecordKind::Connection,
-                         .verdict = Verdict::Allowed,
-                         .name = host_text(destination().host),
-                         .address = address_,
-                         .port = destination().port,
-                         .rule = decision_.rule});
+    setup_->records.add(record_of(RecordKind::Connection, Verdict::Allowed));
 }
 
 Task<void> Session::run() {
@@ -101,15 +97,10 @@ Task<void> Session::run() {
 
 void Session::record_end() {
     if (!recorded_) return;
-    setup_->records.add({.agent = agent().name,
-                         .kind = RecordKind::Connection,
-                         .verdict = Verdict::Ended,
-                         .name = host_text(destination().host),
-                         .address = address_,
-                         .port = destination().port,
-                         .rule = decision_.rule,
-                         .bytes_up = server_traffic_.sent,
-                         .bytes_down = server_traffic_.received});
+    auto record = record_of(RecordKind::Connection, Verdict::Ended);
+    record.bytes_up = server_traffic_.sent;
+    record.bytes_down = server_traffic_.received;
+    setup_->records.add(std::move(record));
 }
 
 Task<void> Session::serve() {
@@ -187,14 +178,10 @@ bool Session::use(Resource resource, uint64_t amount) {
     used_up_ = resource;
     if (!agent.ledger->tells(resource, now)) return false;
     auto told = instead_of({});
-    setup_->records.add({.agent = agent.name,
-                         .kind = RecordKind::Budget,
-                         .verdict = Verdict::Denied,
-                         .name = host_text(destination().host),
-                         .port = destination().port,
-                         .rule = decision_.rule,
-                         .reason = cat(told.reason, "; more is refused until what was used is an hour old"),
-                         .add = told.add});
+    auto record = record_of(RecordKind::Budget, Verdict::Denied);
+    record.reason = cat(told.reason, "; more is refused until what was used is an hour old");
+    record.add = told.add;
+    setup_->records.add(std::move(record));
     return false;
 }
 
@@ -244,9 +231,9 @@ Task<bool> Session::try_addresses(const std::vector<IpAddress>& addresses, size_
         auto check = may_dial(address, decision_.private_allowed, setup_->own_addresses());
         if (!check.allowed) {
             auto host = host_text(destination().host);
-            address_ = address.text();
+            address_ = address;
             dialling.refused =
-                Refusal{.reason = cat(host, " is at ", address_, ", ", describe(check.kind)),
+                Refusal{.reason = cat(host, " is at ", address.text(), ", ", describe(check.kind)),
                         .add = can_be_opened(check.kind) ? cat("allow_private = [\"", host, "\"]") : ""};
             continue;
         }

@@ -94,6 +94,7 @@ private:
     std::optional<Refusal> no_connection_left();
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
+    Record record_of(RecordKind kind, Verdict verdict) const; // of this connection, with its last address
     void record_allowed(const IpAddress& address);
     void record_end();
     bool take_bytes(size_t count) override { return use(Resource::Bytes, count); }
@@ -109,7 +110,7 @@ private:
     std::unique_ptr<ServerConnection> server_;
     bool recorded_ = false;
     std::optional<Resource> used_up_;
-    std::string address_; // dialled last
+    std::optional<IpAddress> address_; // dialled last
 };
 
 // The text that a refused HTTP client is shown, and the whole answer with it.

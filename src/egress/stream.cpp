@@ -247,19 +247,23 @@ Task<bool> TlsStream::ready() {
 Task<Result<std::string_view>> TlsStream::receive() {
     // One for all connections: it is used between two waits only.
     static std::array<char, kTlsRecordBytes> buffer;
-    for (;;) {
+    // Mostly nothing is here yet, and OpenSSL would be asked in vain.
+    bool waits = quiet() && !(SSL_get_shutdown(ssl_) & SSL_RECEIVED_SHUTDOWN);
+    for (;; waits = true) {
+        if (waits) {
+            if (auto sent = co_await flush(); !sent) co_return sent.error();
+            auto more = co_await receive_records();
+            if (!more) co_return more.error();
+            // Without a close_notify somebody may have cut the stream short.
+            if (!*more) co_return error("TLS: the connection ended without an orderly end");
+        }
         ERR_clear_error();
         int count = SSL_read(ssl_, buffer.data(), buffer.size());
-        int want = SSL_get_error(ssl_, count);
+        int want = count > 0 ? SSL_ERROR_NONE : SSL_get_error(ssl_, count);
         keep_unread();
         if (count > 0) co_return std::string_view(buffer.data(), static_cast<size_t>(count));
         if (want == SSL_ERROR_ZERO_RETURN) co_return std::string_view();
         if (want != SSL_ERROR_WANT_READ && want != SSL_ERROR_WANT_WRITE) co_return failure("TLS");
-        if (auto sent = co_await flush(); !sent) co_return sent.error();
-        auto more = co_await receive_records();
-        if (!more) co_return more.error();
-        // Without a close_notify somebody may have cut the stream short.
-        if (!*more) co_return error("TLS: the connection ended without an orderly end");
     }
 }
 
