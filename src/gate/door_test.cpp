@@ -453,6 +453,19 @@ TEST_F(DoorTest, OnePeerCannotTakeAllPlaces) {
     EXPECT_EQ(client(alice_).ask("POST", kList).status, 200);
 }
 
+// A script that calls nullctl again and again must not be taken for one that takes all places.
+TEST_F(DoorTest, WhoeverHasLeftTakesNoPlace) {
+    start({.of_one_peer = 3});
+    for (int i = 0; i < 6; i++) {
+        auto one = client(alice_);
+        EXPECT_EQ(one.ask("POST", kList).status, 200);
+        one.end();
+        auto begin = Clock::now();
+        EXPECT_TRUE(until([&] { return connections_ == 0; }));
+        EXPECT_LT(Clock::now() - begin, 1s);
+    }
+}
+
 // As when the machine reboots because somebody asked for it through this very door.
 TEST_F(DoorTest, ItWindsDownWithTheAnswersThatAreOnTheirWay) {
     start();

@@ -88,6 +88,7 @@ asio::awaitable<bool> Session::read_head(Head& head) {
     if (buffer_.size() == 0) {
         lower().expires_after(house_.limits.idle);
         auto [failure, count] = co_await stream_.async_read_some(buffer_.prepare(4096), kAwait);
+        they_ended_ = failure == asio::error::eof || failure == asio::ssl::error::stream_truncated;
         if (failure) co_return false;
         buffer_.commit(count);
     }
@@ -266,6 +267,8 @@ asio::awaitable<void> Session::stream(const Rule& rule, json::object parameters,
 
 asio::awaitable<void> Session::leave() {
     if (closed_) co_return;
+    // Nothing of theirs is on its way then, and their place is free for the next.
+    if (they_ended_) co_return close();
     lower().expires_after(kLinger);
     (void)co_await stream_.async_shutdown(kAwait);
     co_await linger();

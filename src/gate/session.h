@@ -86,6 +86,7 @@ private:
     Stream* following_ = nullptr;
     asio::posix::stream_descriptor* guest_ = nullptr; // while bytes are carried to and from one
     bool closed_ = false, answering_ = false;
+    bool they_ended_ = false; // the client sends no more
 };
 
 std::string to_text(const boost::json::object& object);

@@ -97,6 +97,8 @@ bool TestClient::ended() {
     return count == 0 || errno == ECONNRESET;
 }
 
+void TestClient::end() { ::shutdown(socket_.get(), SHUT_WR); }
+
 void TestClient::cut() {
     linger none{.l_onoff = 1, .l_linger = 0};
     ::setsockopt(socket_.get(), SOL_SOCKET, SO_LINGER, &none, sizeof none);

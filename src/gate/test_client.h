@@ -44,6 +44,7 @@ public:
                    std::string_view headers = {});
     // True if the peer ends the connection within the time.
     bool ended();
+    void end(); // sends no more, and does not close
     void cut(); // a reset, as a pulled cable does not even send
 
 private:
