@@ -34,6 +34,17 @@ Result<std::string> encode_public_key(const EVP_PKEY* key) {
     return der;
 }
 
+// As it stands in the certificate: having OpenSSL encode it anew takes longer than to check a signature.
+Result<std::string> public_key_of(const X509* certificate) {
+    const X509_PUBKEY* key = certificate ? ::X509_get_X509_PUBKEY(certificate) : nullptr;
+    unsigned char* der = nullptr;
+    int length = key ? ::i2d_X509_PUBKEY(key, &der) : 0;
+    if (length <= 0) return openssl_error("the peer's public key");
+    std::string out(reinterpret_cast<const char*>(der), static_cast<size_t>(length));
+    OPENSSL_free(der);
+    return out;
+}
+
 Result<std::shared_ptr<X509>> self_signed(EVP_PKEY* key) {
     std::shared_ptr<X509> made(::X509_new(), ::X509_free);
     unsigned char serial[16];
@@ -57,9 +68,7 @@ Result<std::shared_ptr<X509>> self_signed(EVP_PKEY* key) {
 // In place of OpenSSL's own: no chain, no dates, no names; TLS itself proves that the peer has the key.
 int judge(X509_STORE_CTX* store, void* argument) {
     const auto& trusts = *static_cast<const std::function<bool(std::string_view)>*>(argument);
-    const X509* certificate = ::X509_STORE_CTX_get0_cert(store);
-    EVP_PKEY* key = certificate ? ::X509_get0_pubkey(certificate) : nullptr;
-    auto der = key ? encode_public_key(key) : Result<std::string>(error("no public key"));
+    auto der = public_key_of(::X509_STORE_CTX_get0_cert(store));
     ::ERR_clear_error();
     if (der.has_value() && trusts(*der)) return 1;
     ::X509_STORE_CTX_set_error(store, X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT); // alert: unknown_ca
@@ -135,10 +144,7 @@ Result<> use_tls(SSL_CTX* context, const Identity& own, const std::function<bool
 }
 
 Result<std::string> peer_public_key(SSL* connection) {
-    const X509* certificate = ::SSL_get0_peer_certificate(connection);
-    EVP_PKEY* key = certificate ? ::X509_get0_pubkey(certificate) : nullptr;
-    if (!key) return openssl_error("the peer's public key");
-    return encode_public_key(key);
+    return public_key_of(::SSL_get0_peer_certificate(connection));
 }
 
 std::string base64(std::string_view bytes) {

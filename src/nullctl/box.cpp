@@ -54,7 +54,7 @@ struct Box::Impl {
 
     asio::awaitable<Result<>> open();
     asio::awaitable<Result<Answer>> call(std::string target, std::string body, std::chrono::seconds limit);
-    asio::awaitable<Result<std::vector<Result<Answer>>>> call_all(std::vector<std::string> targets);
+    asio::awaitable<Result<std::vector<Result<Answer>>>> call_all(const std::vector<Question>& questions);
     asio::awaitable<Result<>> follow(std::string target, std::string body,
                                      const std::function<Result<bool>(Answer)>& each);
     asio::awaitable<Result<>> upload(std::string target, int fd, uint64_t size, std::string digest,
@@ -210,19 +210,21 @@ asio::awaitable<Result<Answer>> Box::Impl::call(std::string target, std::string 
     co_return co_await read_answer(limit);
 }
 
-asio::awaitable<Result<std::vector<Result<Answer>>>> Box::Impl::call_all(std::vector<std::string> targets) {
+asio::awaitable<Result<std::vector<Result<Answer>>>>
+Box::Impl::call_all(const std::vector<Question>& questions) {
     if (auto opened = co_await open(); !opened.has_value()) co_return opened.error();
     std::string all;
-    for (auto& target : targets) {
+    for (const auto& question : questions) {
         std::ostringstream one;
-        one << request(http::verb::post, std::move(target), "{}");
+        one << request(http::verb::post, target_of(question.service, question.method),
+                       json::serialize(question.parameters));
         all += one.str();
     }
     lower().expires_after(kConnectLimit);
     auto [failure, count] = co_await asio::async_write(*stream, asio::buffer(all), kAwait);
     if (failure) co_return broken("send the request", failure);
     std::vector<Result<Answer>> answers;
-    while (answers.size() < targets.size()) {
+    while (answers.size() < questions.size()) {
         if (stream)
             answers.push_back(co_await read_answer(kCallLimit));
         else
@@ -399,9 +401,7 @@ Result<Answer> Box::call(std::string_view service, std::string_view method, json
 
 std::vector<Result<Answer>> Box::call_all(const std::vector<Question>& questions) {
     if (!impl_) impl_ = std::make_unique<Impl>(box_, key_);
-    std::vector<std::string> targets;
-    for (const auto& question : questions) targets.push_back(target_of(question.service, question.method));
-    auto answers = impl_->run(impl_->call_all(std::move(targets)));
+    auto answers = impl_->run(impl_->call_all(questions));
     if (answers.has_value()) return *std::move(answers);
     return std::vector<Result<Answer>>(questions.size(), answers.error());
 }

@@ -33,7 +33,8 @@ public:
                         boost::json::object parameters = {},
                         std::chrono::seconds limit = std::chrono::seconds(180));
     struct Question {
-        std::string_view service, method; // without parameters
+        std::string_view service, method;
+        boost::json::object parameters = {};
     };
     // Several at once, sent before the first answer is there: one way there and back for all. An answer each,
     // in their order.

@@ -105,8 +105,10 @@ Result<> status(Tool& tool) {
         TRY(tool.ask("nulld", "Status"));
         return {};
     }
-    auto answers =
-        box->call_all({{"nulld", "Status"}, {"warden", "State"}, {"cage", "List"}, {"egress", "Status"}});
+    auto answers = box->call_all({{"nulld", "Status", {{"brief", true}}},
+                                  {"warden", "State"},
+                                  {"cage", "List"},
+                                  {"egress", "Status"}});
     const auto &vault = answers[1], &agents = answers[2], &network = answers[3];
     auto& terminal = tool.terminal;
     if (!answers[0].has_value()) return answers[0].error();

@@ -66,7 +66,7 @@ static json::value sandbox_of(pid_t pid) {
                         {"own_namespaces", texts(facts->own_namespaces)}};
 }
 
-static json::object service_of(const ServiceStatus& service, const sandbox::Cgroup* group) {
+static json::object service_of(const ServiceStatus& service, const sandbox::Cgroup* group, bool brief) {
     return {{"name", service.name},
             {"state", name_of(service.actual)},
             {"wanted", service.wanted_up ? "up" : "down"},
@@ -82,7 +82,7 @@ static json::object service_of(const ServiceStatus& service, const sandbox::Cgro
             {"memory_bytes", group ? group->memory_current_bytes() : 0},
             {"processes", group ? group->processes() : 0},
             {"oom_kills", group ? group->oom_kills() : 0},
-            {"sandbox", sandbox_of(service.pid)}};
+            {"sandbox", brief ? json::value() : sandbox_of(service.pid)}};
 }
 
 static json::array mounts() {
@@ -109,30 +109,34 @@ static json::object self(const System& system) {
 
 static void answer_status(const System& system, Call call) {
     varlink::Parameters parameters(call.parameters());
+    bool brief = parameters.boolean_or("brief", false);
     if (auto wrong = parameters.finish()) return call.invalid_parameter(wrong->parameter, wrong->message);
     auto status = system.status();
     utsname kernel{};
     ::uname(&kernel);
     json::array services;
     for (ServiceId id = 0; id < status.services.size(); id++)
-        services.push_back(service_of(status.services[id], system.runner().group(id)));
-    call.reply({{"version", kVersion},
-                {"hostname", status.hostname},
-                {"kernel", kernel.release},
-                {"uptime_ms", status.uptime_ms},
-                {"shutting_down", status.shutting_down},
-                {"boot", json::object{{"stage1_ms", status.stage1_ms},
-                                      {"stage2_ms", status.stage2_ms},
-                                      {"ready_ms", or_null(status.ready_ms)},
-                                      {"settled_ms", or_null(status.settled_ms)}}},
-                {"data", json::object{{"device", or_null(status.data_device)},
-                                      {"total_bytes", status.data_total_bytes},
-                                      {"free_bytes", status.data_free_bytes}}},
-                {"addresses", texts(status.addresses)},
-                {"mounts", mounts()},
-                {"services", std::move(services)},
-                {"problems", texts(status.problems)},
-                {"nulld", self(system)}});
+        services.push_back(service_of(status.services[id], system.runner().group(id), brief));
+    json::object answer{{"version", kVersion},
+                        {"hostname", status.hostname},
+                        {"kernel", kernel.release},
+                        {"uptime_ms", status.uptime_ms},
+                        {"shutting_down", status.shutting_down},
+                        {"boot", json::object{{"stage1_ms", status.stage1_ms},
+                                              {"stage2_ms", status.stage2_ms},
+                                              {"ready_ms", or_null(status.ready_ms)},
+                                              {"settled_ms", or_null(status.settled_ms)}}},
+                        {"data", json::object{{"device", or_null(status.data_device)},
+                                              {"total_bytes", status.data_total_bytes},
+                                              {"free_bytes", status.data_free_bytes}}},
+                        {"addresses", texts(status.addresses)},
+                        {"services", std::move(services)},
+                        {"problems", texts(status.problems)}};
+    if (!brief) {
+        answer["mounts"] = mounts();
+        answer["nulld"] = self(system);
+    }
+    call.reply(std::move(answer));
 }
 
 // The service a call names, or its error answered.
