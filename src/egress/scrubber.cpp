@@ -114,10 +114,8 @@ Scrubber::Match Scrubber::match(std::string_view text, bool at_end) const {
 // Writes to out what is done; returns how much of the text that was. The rest may be a secret's beginning.
 size_t Scrubber::scan(std::string_view text, bool at_end, std::string& out, size_t& found) const {
     size_t written = 0, at = 0; // what lies between is no secret's
-    auto begins = [&](char c) { return forms_->begins_[static_cast<unsigned char>(c)]; };
-    for (;; at++) {
-        at = static_cast<size_t>(std::find_if(text.begin() + at, text.end(), begins) - text.begin());
-        if (at == text.size()) break;
+    for (; at < text.size(); at++) {
+        if (!forms_->begins_[static_cast<unsigned char>(text[at])]) continue;
         auto [form, maybe] = match(text.substr(at), at_end);
         if (maybe) break;
         if (!form) continue;

@@ -57,7 +57,6 @@ Record Session::record_of(RecordKind kind, Verdict verdict) const {
             .kind = kind,
             .verdict = verdict,
             .name = host_text(destination().host),
-            .address = address_ ? address_->text() : "",
             .port = destination().port,
             .rule = decision_.rule};
 }
@@ -66,6 +65,7 @@ void Session::record(const Refusal& refusal) {
     if (refusal.verdict == Verdict::Denied) flow_.agent->counters.connections_denied++;
     if (refusal.kind == RecordKind::Budget) return; // said once an hour, by use()
     auto record = record_of(refusal.kind, refusal.verdict);
+    if (address_) record.address = address_->text();
     record.reason = printable(refusal.reason, 512);
     record.add = refusal.add;
     record.method = refusal.method;
@@ -85,7 +85,9 @@ void Session::record_allowed(const IpAddress& address) {
     address_ = address;
     if (std::exchange(recorded_, true)) return;
     flow_.agent->counters.connections++;
-    setup_->records.add(record_of(RecordKind::Connection, Verdict::Allowed));
+    auto record = record_of(RecordKind::Connection, Verdict::Allowed);
+    record.address = address.text();
+    setup_->records.add(std::move(record));
 }
 
 Task<void> Session::run() {
@@ -98,6 +100,7 @@ Task<void> Session::run() {
 void Session::record_end() {
     if (!recorded_) return;
     auto record = record_of(RecordKind::Connection, Verdict::Ended);
+    record.address = address_->text();
     record.bytes_up = server_traffic_.sent;
     record.bytes_down = server_traffic_.received;
     setup_->records.add(std::move(record));

@@ -94,7 +94,7 @@ private:
     std::optional<Refusal> no_connection_left();
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
     Task<bool> client_speaks_first();
-    Record record_of(RecordKind kind, Verdict verdict) const; // of this connection, with its last address
+    Record record_of(RecordKind kind, Verdict verdict) const; // without an address: it may be another by then
     void record_allowed(const IpAddress& address);
     void record_end();
     bool take_bytes(size_t count) override { return use(Resource::Bytes, count); }
