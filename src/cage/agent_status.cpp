@@ -6,17 +6,15 @@
 
 #include "base/text.h"
 #include "cage/agent.h"
+#include "varlink/answer.h"
 
 namespace nullbox::cage {
 
 namespace json = boost::json;
+using varlink::text_or_null;
 
 static json::value number_or_null(int64_t value) {
     return value < 0 ? json::value(nullptr) : json::value(value);
-}
-
-static json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value(nullptr) : json::value(text);
 }
 
 json::object agent_summary(const Agent& agent) {

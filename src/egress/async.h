@@ -4,7 +4,6 @@
 // with the error code.
 #pragma once
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
@@ -12,10 +11,10 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/use_awaitable.hpp>
 
 #include "base/error.h"
 #include "egress/net/address.h"
+#include "net/await.h"
 
 namespace nullbox::egress {
 
@@ -27,7 +26,7 @@ using ErrorCode = boost::system::error_code;
 template <typename T = void>
 using Task = asio::awaitable<T>;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 
 inline Error asio_error(const ErrorCode& code, std::string_view what) {
     return errno_error(code.value(), what);

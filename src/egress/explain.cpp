@@ -4,10 +4,12 @@
 #include <boost/json/array.hpp>
 
 #include "base/text.h"
+#include "varlink/answer.h"
 
 namespace nullbox::egress {
 
 namespace json = boost::json;
+using varlink::text_or_null;
 
 Result<Question> Question::parse(std::string_view text) {
     bool clear = text.starts_with("http://");
@@ -18,10 +20,6 @@ Result<Question> Question::parse(std::string_view text) {
     Question question{.destination = TRY(Destination::parse(authority))};
     if (end < text.size()) question.target = text.substr(end);
     return question;
-}
-
-static json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value() : json::value(text);
 }
 
 json::object explain(const Policy& policy, const Question& question, const std::string& method) {

@@ -12,7 +12,6 @@ namespace nullbox::egress {
 constexpr auto kInjectionTime = std::chrono::seconds(2);
 constexpr unsigned kMaxInterimAnswers = 8;
 constexpr size_t kMostHeldBytes = size_t{16} << 10; // one TLS record
-constexpr uint16_t kTlsPort = 443;
 
 static Refusal failure(std::string reason, unsigned status = 502) {
     return {.verdict = Verdict::Failed,

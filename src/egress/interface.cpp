@@ -10,6 +10,7 @@
 #include "egress/io.nullbox.egress.varlink.h"
 #include "egress/record_json.h"
 #include "manifest/forms.h"
+#include "varlink/answer.h"
 #include "varlink/lines.h"
 #include "varlink/parameters.h"
 
@@ -18,14 +19,11 @@ namespace nullbox::egress {
 namespace json = boost::json;
 using varlink::Call;
 using varlink::Parameters;
+using varlink::text_or_null;
 
 constexpr uid_t kCage = 103, kGate = 105;
 constexpr int64_t kDefaultLines = 100;
 constexpr size_t kBatch = 200; // records in one answer of a stream
-
-static json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value() : json::value(text);
-}
 
 static void update(Egress& egress, Call call) {
     auto asked = read_asked(call);

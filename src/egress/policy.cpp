@@ -7,7 +7,6 @@
 
 namespace nullbox::egress {
 
-constexpr uint16_t kHttpPort = 80, kTlsPort = 443;
 constexpr std::string_view kSecretMark = "{secret}";
 
 std::string host_text(const Host& host) {

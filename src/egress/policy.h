@@ -22,6 +22,7 @@
 namespace nullbox::egress {
 
 using Host = std::variant<HostName, IpAddress>;
+constexpr uint16_t kHttpPort = 80, kTlsPort = 443;
 
 struct Destination {
     Host host;

@@ -14,10 +14,12 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "egress/record_json.h"
+#include "varlink/answer.h"
 
 namespace nullbox::egress {
 
 namespace json = boost::json;
+using varlink::text_or_null;
 
 constexpr auto kRepeatTime = std::chrono::seconds(60);
 constexpr size_t kMaxRepeats = 512;
@@ -27,10 +29,6 @@ constexpr std::array<std::string_view, 4> kVerdicts = {"allowed", "denied", "fai
 
 std::string_view name_of(RecordKind kind) { return kKinds[static_cast<size_t>(kind)]; }
 std::string_view name_of(Verdict verdict) { return kVerdicts[static_cast<size_t>(verdict)]; }
-
-static json::value text_or_null(const std::string& text) {
-    return text.empty() ? json::value() : json::value(text);
-}
 
 json::object to_json(const Record& record) {
     return {{"sequence", record.sequence},

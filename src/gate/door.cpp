@@ -1,21 +1,20 @@
 #include "gate/door.h"
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/ip/v6_only.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <list>
 
 #include "base/log.h"
 #include "base/text.h"
 #include "gate/session.h"
+#include "net/await.h"
 
 namespace nullbox::gate {
 
 using asio::ip::tcp;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 constexpr std::chrono::milliseconds kAcceptPause{100}; // when there are no descriptors left
 constexpr std::chrono::seconds kQuiet{1};              // between lines about strangers
 

@@ -2,9 +2,7 @@
 // carried to it and back as they are. What they mean is between nullctl and agent-init; a guest that writes
 // nonsense writes it to the operator's program, which expects that. Each direction holds one piece, and waits
 // for whoever does not read; who leaves ends both.
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <cerrno>
 #include <netinet/tcp.h>
@@ -14,13 +12,14 @@
 #include "base/text.h"
 #include "gate/roles.h"
 #include "gate/session.h"
+#include "net/await.h"
 
 namespace nullbox::gate {
 
 namespace json = boost::json;
 using asio::posix::stream_descriptor;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 constexpr size_t kPieceBytes = size_t{32} << 10;
 constexpr std::chrono::seconds kLookAtClient{5};
 

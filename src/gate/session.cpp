@@ -1,9 +1,7 @@
 #include "gate/session.h"
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/http/chunk_encode.hpp>
 #include <boost/beast/http/read.hpp>
@@ -15,13 +13,14 @@
 #include "base/text.h"
 #include "gate/answer_status.h"
 #include "gate/openapi.text.h"
+#include "net/await.h"
 #include "varlink/message.h"
 
 namespace nullbox::gate {
 
 namespace json = boost::json;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 constexpr size_t kMostLingerBytes = size_t{1} << 20;
 constexpr std::chrono::seconds kLinger{2};
 constexpr std::chrono::seconds kFirstAnswer{2};

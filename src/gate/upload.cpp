@@ -1,8 +1,6 @@
 // Uploads: the body goes, a piece at a time, into the descriptor that cage gave for it. cage checks the
 // digest and puts the whole in its place, or nothing.
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/beast/http/buffer_body.hpp>
 #include <boost/beast/http/read.hpp>
 #include <cerrno>
@@ -12,12 +10,13 @@
 #include "base/text.h"
 #include "gate/roles.h"
 #include "gate/session.h"
+#include "net/await.h"
 
 namespace nullbox::gate {
 
 namespace json = boost::json;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 constexpr std::string_view kCage = "io.nullbox.cage";
 constexpr size_t kPieceBytes = size_t{64} << 10;
 constexpr std::chrono::seconds kCommitLimit{150}; // the digest of a large image, and its way to the disk

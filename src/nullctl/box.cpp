@@ -1,13 +1,11 @@
 #include "nullctl/box.h"
 
 #include <algorithm>
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
@@ -26,6 +24,7 @@
 
 #include "base/loop.h" // Clock
 #include "base/text.h"
+#include "net/await.h"
 #include "nullctl/box_stream.h"
 #include "nullctl/exit_status.h"
 #include "varlink/message.h"
@@ -39,7 +38,7 @@ namespace json = boost::json;
 using asio::ip::tcp;
 using TlsStream = asio::ssl::stream<beast::tcp_stream>;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 constexpr std::chrono::seconds kConnectLimit{10};
 constexpr std::chrono::seconds kStaleAfter{20};  // the box closes an idle connection after a minute
 constexpr std::chrono::seconds kStreamLimit{60}; // the box sends an empty line more often than that

@@ -1,21 +1,21 @@
 #include "nullctl/box_stream.h"
 
-#include <boost/asio/as_tuple.hpp>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/use_awaitable.hpp>
 #include <boost/asio/write.hpp>
 #include <csignal>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+
+#include "net/await.h"
 
 namespace nullbox::nullctl {
 
 namespace asio = boost::asio;
 namespace beast = boost::beast;
 
-constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
+using net::kAwait;
 constexpr size_t kPieceBytes = size_t{32} << 10;
 
 struct BoxStream::Carrier {

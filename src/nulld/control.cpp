@@ -9,6 +9,7 @@
 #include "nulld/mounts.h"
 #include "nulld/process_facts.h"
 #include "nulld/system.h"
+#include "varlink/answer.h"
 #include "varlink/parameters.h"
 #include "varlink/server.h"
 
@@ -16,6 +17,7 @@ namespace nullbox::nulld {
 
 namespace json = boost::json;
 using varlink::Call;
+using varlink::text_or_null;
 
 constexpr const char* kSocket = "/run/nulld/nulld.sock";
 constexpr const char* kInterface = "io.nullbox.nulld";
@@ -25,10 +27,7 @@ constexpr size_t kMostLogBytes = size_t{512} << 10; // in one answer
 // root) and gate, which checks the operator's role first.
 static const std::vector<uid_t> kOperators = {0, 105};
 
-static json::value or_null(const std::string& text) {
-    return text.empty() ? json::value() : json::value(text);
-}
-static json::value or_null(const std::optional<int64_t>& number) {
+static json::value number_or_null(const std::optional<int64_t>& number) {
     return number ? json::value(*number) : json::value();
 }
 static json::array texts(const std::vector<std::string>& list) {
@@ -72,13 +71,13 @@ static json::object service_of(const ServiceStatus& service, const sandbox::Cgro
             {"wanted", service.wanted_up ? "up" : "down"},
             {"description", service.description},
             {"pid", service.pid ? json::value(service.pid) : json::value()},
-            {"uptime_ms", or_null(service.uptime_ms)},
+            {"uptime_ms", number_or_null(service.uptime_ms)},
             {"restarts", service.restarts},
             {"failures_in_a_row", service.failures},
             {"crash_loop", service.crash_loop},
-            {"last_exit", or_null(service.last_exit)},
-            {"last_error", or_null(service.last_error)},
-            {"status", or_null(service.status_text)},
+            {"last_exit", text_or_null(service.last_exit)},
+            {"last_error", text_or_null(service.last_error)},
+            {"status", text_or_null(service.status_text)},
             {"memory_bytes", group ? group->memory_current_bytes() : 0},
             {"processes", group ? group->processes() : 0},
             {"oom_kills", group ? group->oom_kills() : 0},
@@ -124,9 +123,9 @@ static void answer_status(const System& system, Call call) {
                         {"shutting_down", status.shutting_down},
                         {"boot", json::object{{"stage1_ms", status.stage1_ms},
                                               {"stage2_ms", status.stage2_ms},
-                                              {"ready_ms", or_null(status.ready_ms)},
-                                              {"settled_ms", or_null(status.settled_ms)}}},
-                        {"data", json::object{{"device", or_null(status.data_device)},
+                                              {"ready_ms", number_or_null(status.ready_ms)},
+                                              {"settled_ms", number_or_null(status.settled_ms)}}},
+                        {"data", json::object{{"device", text_or_null(status.data_device)},
                                               {"total_bytes", status.data_total_bytes},
                                               {"free_bytes", status.data_free_bytes}}},
                         {"addresses", texts(status.addresses)},

@@ -1,8 +1,10 @@
-// What a call brings back, and how a service's refusal becomes an Error. Brings Boost.JSON.
+// What a call brings back, how a service's refusal becomes an Error, and how an answer says nothing. Brings
+// Boost.JSON.
 #pragma once
 
 #include <boost/json/object.hpp>
 #include <string>
+#include <string_view>
 #include <vector>
 
 #include "base/fd.h"
@@ -18,5 +20,10 @@ struct Answer {
 struct Reply;
 // "io.nullbox.cage.NoSuchAgent: there is no agent x": the name first, so that a caller can tell errors apart.
 Error varlink_error(const Reply& reply);
+
+// A field of the kind ?string: an empty text is null.
+inline boost::json::value text_or_null(std::string_view text) {
+    return text.empty() ? boost::json::value() : boost::json::value(text);
+}
 
 } // namespace nullbox::varlink

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "base/text.h"
 #include "manifest/forms.h"
+#include "varlink/answer.h"
 #include "varlink/parameters.h"
 #include "warden/io.nullbox.warden.varlink.h"
 
@@ -17,6 +18,7 @@ namespace nullbox::warden {
 namespace json = boost::json;
 using varlink::Call;
 using varlink::Parameters;
+using varlink::text_or_null;
 
 constexpr size_t kLeastPassphraseBytes = 8;
 constexpr size_t kMostPassphraseBytes = 1024;
@@ -119,10 +121,6 @@ static std::string take_name(Parameters& parameters, std::string_view key) {
 }
 
 // --- State
-
-static json::value text_or_null(std::string_view text) {
-    return text.empty() ? json::value(nullptr) : json::value(text);
-}
 
 static void state(Warden& warden, Call call) {
     Parameters parameters(call.parameters());
