@@ -9,9 +9,7 @@ include_directories(${CMAKE_SOURCE_DIR}/src)
 if(NULLBOX_SANITIZE)
   add_compile_options(-fsanitize=${NULLBOX_SANITIZE} -fno-sanitize-recover=all -fno-omit-frame-pointer)
   add_link_options(-fsanitize=${NULLBOX_SANITIZE})
-  if(NULLBOX_FUZZ)
-    add_compile_options(-fsanitize=fuzzer-no-link)
-  endif()
+  set(CMAKE_CXX_FLAGS_DEBUG -gline-tables-only) # what a report names
 endif()
 
 if(NULLBOX_HARDEN)
