@@ -104,7 +104,7 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
         .status = *std::move(status)};
 }
 
-Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names) {
+Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names, Order order) {
     std::vector<Attempt> attempts(names.size());
     std::vector<Result<>> waited(names.size());
     std::vector<std::thread> threads;
@@ -112,8 +112,10 @@ Result<double> start_agents(const std::string& socket, const std::vector<std::st
         attempts[i].socket = socket;
         attempts[i].name = names[i];
         threads.emplace_back([&, i] { waited[i] = wait_for_first_line(attempts[i]); });
+        if (order == Order::InARow) threads.back().join();
     }
-    for (auto& thread : threads) thread.join();
+    for (auto& thread : threads)
+        if (thread.joinable()) thread.join();
     auto client = TRY(varlink::Client::connect(socket));
     for (const auto& name : names)
         TRY(client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 0}}, kLimit));

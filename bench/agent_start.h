@@ -17,8 +17,9 @@ struct AgentStart {
 // The agent must not run. It is stopped again before this returns.
 Result<AgentStart> start_agent(const std::string& socket, const std::string& name);
 
-// All of them at once: from the first request to the last one's first line, in milliseconds. None may run;
-// all are stopped again before this returns.
-Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names);
+// All of them, at once or each at the first line of the one before: from the first request to the last one's
+// first line, in milliseconds. None may run; all are stopped again before this returns.
+enum class Order : uint8_t { AtOnce, InARow };
+Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names, Order order);
 
 } // namespace nullbox::bench

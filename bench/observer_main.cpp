@@ -7,7 +7,8 @@
 //   {"do": "call", "socket", "method", "parameters"}   a Varlink call; sockets lie below /run of nulld's
 //   world
 //   {"do": "agent", "name"}                        starts it through cage, stops it at its first line
-//   {"do": "agents", "names"}                      starts them all at once, stops them at the last first line
+//   {"do": "agents", "names", "order"}             starts them all, "at once" or "in a row"; stops them at
+//   the last first line
 //   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -119,7 +120,8 @@ Result<std::vector<std::string>> list(const json::object& request, std::string_v
 
 Result<json::object> agents(const json::object& request) {
     auto names = TRY(list(request, "names"));
-    return json::object{{"ms", TRY(start_agents(in_nullds_world("/run/cage/cage.sock"), names))}};
+    auto order = TRY(text(request, "order")) == "in a row" ? Order::InARow : Order::AtOnce;
+    return json::object{{"ms", TRY(start_agents(in_nullds_world("/run/cage/cage.sock"), names, order))}};
 }
 
 Result<json::object> run(const json::object& request) {

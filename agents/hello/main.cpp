@@ -1,7 +1,8 @@
 // The smallest agent: says where it finds itself, works for some seconds, ends. It shows that what is around
 // an agent is a machine of its own, and gives tests a predictable program to watch.
 //
-// HELLO_SECONDS (default 10) sets for how long it works, HELLO_EXIT (default 0) the exit code.
+// HELLO_SECONDS (default 10) sets for how long it works, HELLO_STAYS (default 0) whether it then waits to be
+// stopped, HELLO_EXIT (default 0) the exit code.
 #include <cstdio>
 #include <cstdlib>
 #include <dirent.h>
@@ -76,5 +77,6 @@ int main() {
     print_root();
     work(number_from("HELLO_SECONDS", 10));
     std::printf("done\n");
+    if (number_from("HELLO_STAYS", 0) != 0) ::pause();
     return static_cast<int>(number_from("HELLO_EXIT", 0));
 }
