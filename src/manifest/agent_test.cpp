@@ -3,12 +3,11 @@
 #include <gtest/gtest.h>
 
 #include "base/file.h"
+#include "manifest/agent_for_test.h"
 #include "manifest/machine.h"
 #include "manifest/test_document.h"
 
 namespace nullbox::manifest {
-
-constexpr std::string_view kFile = "/agent/hello.toml";
 
 static const TestDocument kWhole(R"([agent]
 name = "hello"
@@ -37,21 +36,6 @@ path = "/health"
 interval_seconds = 5
 failures = 2
 grace_seconds = 0)");
-
-static std::vector<Diagnostic> wrong(std::string_view text, std::string_view file = kFile) {
-    auto parsed = parse_agent(text, file);
-    auto* diagnostics = std::get_if<std::vector<Diagnostic>>(&parsed);
-    return diagnostics ? *diagnostics : std::vector<Diagnostic>();
-}
-
-static AgentManifest right(std::string_view text, std::string_view file = kFile) {
-    auto parsed = parse_agent(text, file);
-    if (auto* diagnostics = std::get_if<std::vector<Diagnostic>>(&parsed)) {
-        ADD_FAILURE() << to_text(*diagnostics);
-        return {};
-    }
-    return std::get<AgentManifest>(parsed);
-}
 
 TEST(Agent, WholeManifest) {
     auto agent = right(kWhole.text());

@@ -2,13 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "base/text.h"
-#include "manifest/agent.h"
+#include "manifest/agent_for_test.h"
 #include "manifest/forms.h"
 #include "manifest/test_document.h"
 
 namespace nullbox::manifest {
-
-constexpr std::string_view kFile = "/agent/hello.toml";
 
 static const TestDocument kWhole(R"([agent]
 name = "hello"
@@ -32,21 +30,6 @@ inject = [ { host = "git.example.net", header = "X-Token" }, { host = "api.examp
 [capabilities.credentials.PLAIN]
 exposed = true
 [capabilities.credentials.4th])");
-
-static std::vector<Diagnostic> wrong(std::string_view text) {
-    auto parsed = parse_agent(text, kFile);
-    auto* diagnostics = std::get_if<std::vector<Diagnostic>>(&parsed);
-    return diagnostics ? *diagnostics : std::vector<Diagnostic>();
-}
-
-static AgentManifest right(std::string_view text) {
-    auto parsed = parse_agent(text, kFile);
-    if (auto* diagnostics = std::get_if<std::vector<Diagnostic>>(&parsed)) {
-        ADD_FAILURE() << to_text(*diagnostics);
-        return {};
-    }
-    return std::get<AgentManifest>(parsed);
-}
 
 TEST(Capabilities, Disks) {
     auto with = [](std::string_view keys) {

@@ -6,53 +6,11 @@
 #include <netinet/in.h>
 #include <vector>
 
+#include "base/capability_names.h"
 #include "base/text.h"
 
 namespace nullbox::manifest {
 
-constexpr std::array kCapabilities = {
-    "CAP_CHOWN",
-    "CAP_DAC_OVERRIDE",
-    "CAP_DAC_READ_SEARCH",
-    "CAP_FOWNER",
-    "CAP_FSETID",
-    "CAP_KILL",
-    "CAP_SETGID",
-    "CAP_SETUID",
-    "CAP_SETPCAP",
-    "CAP_LINUX_IMMUTABLE",
-    "CAP_NET_BIND_SERVICE",
-    "CAP_NET_BROADCAST",
-    "CAP_NET_ADMIN",
-    "CAP_NET_RAW",
-    "CAP_IPC_LOCK",
-    "CAP_IPC_OWNER",
-    "CAP_SYS_MODULE",
-    "CAP_SYS_RAWIO",
-    "CAP_SYS_CHROOT",
-    "CAP_SYS_PTRACE",
-    "CAP_SYS_PACCT",
-    "CAP_SYS_ADMIN",
-    "CAP_SYS_BOOT",
-    "CAP_SYS_NICE",
-    "CAP_SYS_RESOURCE",
-    "CAP_SYS_TIME",
-    "CAP_SYS_TTY_CONFIG",
-    "CAP_MKNOD",
-    "CAP_LEASE",
-    "CAP_AUDIT_WRITE",
-    "CAP_AUDIT_CONTROL",
-    "CAP_SETFCAP",
-    "CAP_MAC_OVERRIDE",
-    "CAP_MAC_ADMIN",
-    "CAP_SYSLOG",
-    "CAP_WAKE_ALARM",
-    "CAP_BLOCK_SUSPEND",
-    "CAP_AUDIT_READ",
-    "CAP_PERFMON",
-    "CAP_BPF",
-    "CAP_CHECKPOINT_RESTORE",
-};
 constexpr std::array kNamespaces = {"mount", "net", "ipc", "uts", "pid", "cgroup", "user"};
 // A secret in one of these would break the request apart, or send it elsewhere.
 constexpr std::array kFramingHeaders = {
@@ -123,7 +81,7 @@ static std::string wrong_member(std::string_view text, const std::array<const ch
 }
 
 std::string wrong_capability(std::string_view text) {
-    return wrong_member(text, kCapabilities, "a capability such as \"CAP_NET_ADMIN\"");
+    return wrong_member(text, kCapabilityNames, "a capability such as \"CAP_NET_ADMIN\"");
 }
 
 std::string wrong_namespace(std::string_view text) {

@@ -2,13 +2,11 @@
 #include <gtest/gtest.h>
 
 #include "base/text.h"
-#include "manifest/agent.h"
+#include "manifest/agent_for_test.h"
 #include "manifest/request_path.h"
 #include "manifest/test_document.h"
 
 namespace nullbox::manifest {
-
-constexpr std::string_view kFile = "/agent/hello.toml";
 
 static const TestDocument kRules(R"([agent]
 name = "hello"
@@ -24,12 +22,6 @@ paths = ["/v1/models", "/v1/chat/*"]
 [[capabilities.network.rule]]
 host = "*.example.net"
 paths = ["/repos/*/issues"])");
-
-static std::vector<Diagnostic> wrong(std::string_view text) {
-    auto parsed = parse_agent(text, kFile);
-    auto* diagnostics = std::get_if<std::vector<Diagnostic>>(&parsed);
-    return diagnostics ? *diagnostics : std::vector<Diagnostic>();
-}
 
 TEST(Network, RulesAreRead) {
     auto parsed = parse_agent(kRules.text(), kFile);

@@ -9,61 +9,18 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "base/capability_names.h"
 #include "base/text.h"
 
 namespace nullbox::sandbox {
-
-// Index = the capability's number in linux/capability.h.
-constexpr std::array kNames = {"CAP_CHOWN",
-                               "CAP_DAC_OVERRIDE",
-                               "CAP_DAC_READ_SEARCH",
-                               "CAP_FOWNER",
-                               "CAP_FSETID",
-                               "CAP_KILL",
-                               "CAP_SETGID",
-                               "CAP_SETUID",
-                               "CAP_SETPCAP",
-                               "CAP_LINUX_IMMUTABLE",
-                               "CAP_NET_BIND_SERVICE",
-                               "CAP_NET_BROADCAST",
-                               "CAP_NET_ADMIN",
-                               "CAP_NET_RAW",
-                               "CAP_IPC_LOCK",
-                               "CAP_IPC_OWNER",
-                               "CAP_SYS_MODULE",
-                               "CAP_SYS_RAWIO",
-                               "CAP_SYS_CHROOT",
-                               "CAP_SYS_PTRACE",
-                               "CAP_SYS_PACCT",
-                               "CAP_SYS_ADMIN",
-                               "CAP_SYS_BOOT",
-                               "CAP_SYS_NICE",
-                               "CAP_SYS_RESOURCE",
-                               "CAP_SYS_TIME",
-                               "CAP_SYS_TTY_CONFIG",
-                               "CAP_MKNOD",
-                               "CAP_LEASE",
-                               "CAP_AUDIT_WRITE",
-                               "CAP_AUDIT_CONTROL",
-                               "CAP_SETFCAP",
-                               "CAP_MAC_OVERRIDE",
-                               "CAP_MAC_ADMIN",
-                               "CAP_SYSLOG",
-                               "CAP_WAKE_ALARM",
-                               "CAP_BLOCK_SUSPEND",
-                               "CAP_AUDIT_READ",
-                               "CAP_PERFMON",
-                               "CAP_BPF",
-                               "CAP_CHECKPOINT_RESTORE"};
-static_assert(kNames.size() == CAP_LAST_CAP + 1);
 
 Result<CapabilitySet> CapabilitySet::parse(const std::vector<std::string>& names) {
     CapabilitySet set;
     for (const auto& name : names) {
         size_t index = 0;
-        while (index < kNames.size() && name != kNames[index]) index++;
-        if (index == kNames.size()) {
-            auto near = closest(name, {kNames.begin(), kNames.end()});
+        while (index < kCapabilityNames.size() && name != kCapabilityNames[index]) index++;
+        if (index == kCapabilityNames.size()) {
+            auto near = closest(name, {kCapabilityNames.begin(), kCapabilityNames.end()});
             return error(cat("unknown capability \"", printable(name, 64), "\"",
                              near.empty() ? "" : cat("; did you mean \"", near, "\"?")));
         }
@@ -76,8 +33,9 @@ std::vector<std::string> CapabilitySet::names() const {
     std::vector<std::string> out;
     for (int number = 0; number < 64; number++)
         if (has(number))
-            out.emplace_back(static_cast<size_t>(number) < kNames.size() ? kNames[static_cast<size_t>(number)]
-                                                                         : cat("CAP_", number));
+            out.emplace_back(static_cast<size_t>(number) < kCapabilityNames.size()
+                                 ? kCapabilityNames[static_cast<size_t>(number)]
+                                 : cat("CAP_", number));
     return out;
 }
 
