@@ -31,7 +31,7 @@ def rows() -> list[Row]:
     kernel, system = "Debian's cloud kernel to its panic", "Debian with systemd"
     return [Row("kernel_to_stage2", "s", peer_name=kernel, most=1.5,
                 note="from the firmware's jump into the kernel to nulld stage 2"),
-            Row("kernel_to_ready", "s", peer_name=f"{system}, to its default target", most=3,
+            Row("kernel_to_ready", "s", peer_name=f"{system}, to its default target", most=2.5,
                 note="from the firmware's jump into the kernel to all services running"),
             Row("start_to_ready", "s", peer_name=f"{system}, to its default target",
                 note="from the start of QEMU, firmware included"),

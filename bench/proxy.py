@@ -3,7 +3,8 @@ has the network). Requests on connections that stay, and connections that carry 
 and taken apart for a credential to be put in (terminate).
 
 A rate tells what a client gets, and is the smaller of what the proxy can and what the load can on the cores that are
-left to it. The processor time of the proxy for each tells the two proxies apart in any case.
+left to it; where it is the load, the two rates are one, with its noise. The processor time of the proxy for each tells
+the two proxies apart in any case, so the same is promised of it.
 """
 import json
 import os
@@ -28,7 +29,7 @@ def rows() -> list[Row]:
         for what, counted in WHATS.items():
             found += [Row(f"proxy_{mode}_{what}", "1/s", peer_name=peer, least_ratio=LEAST[mode],
                           note=f"{counted}; {does}"),
-                      Row(f"proxy_{mode}_{what}_cpu", "us", peer_name=peer,
+                      Row(f"proxy_{mode}_{what}_cpu", "us", peer_name=peer, most_ratio=1 / LEAST[mode],
                           note="processor time of the proxy for each of these")]
     return found + [Row("proxy_splice_added", "us", most=60, peer_name="HAProxy passthrough",
                         note="the middle time of one request at a time, less that of the same without a proxy"),

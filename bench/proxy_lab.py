@@ -5,6 +5,7 @@ All of it is on loopback. Both proxies have one thread, on one and the same core
 others. What can be equal is equal: OpenSSL 3.0, P-256 keys, no session tickets, the same checks of server names, the
 origin's certificate verified. HAProxy writes no log, egress writes its records, as it always does.
 """
+import contextlib
 import ctypes
 import json
 import os
@@ -83,6 +84,19 @@ def start(core: str, *words, **more) -> subprocess.Popen:
     return subprocess.Popen(["taskset", "-c", core, *map(str, words)], preexec_fn=ends_with_us, **more)
 
 
+@contextlib.contextmanager
+def cores_awake():
+    """Something of the lowest priority runs on each core all the time. To wake a core that sleeps takes several times as
+    long as either proxy needs for a request, most of all where it is a virtual one."""
+    spinners = [start(core, "chrt", "--idle", "0", "sh", "-c", "while :; do :; done") for core in sorted(set(cores()))]
+    try:
+        yield
+    finally:
+        for spinner in spinners:
+            spinner.kill()
+            spinner.wait()
+
+
 def prepare_network() -> None:
     for address in (GATEWAY, GUEST, ORIGIN):
         network.own(address)
@@ -159,8 +173,9 @@ def play(lab: Lab, runs: int) -> dict:
                 mode = "splice" if name == PLAIN else "terminate"
                 found["turns"].setdefault(f"{mode}_{what}", {}).setdefault(proxy, []).append(
                     lab.turn(proxy, what, name))
-        for way in ("direct", "egress", "haproxy"):
-            found.setdefault("alone", {}).setdefault(way, []).append(lab.turn(way, "requests", PLAIN, 1))
+        with cores_awake():
+            for way in ("direct", "egress", "haproxy"):
+                found.setdefault("alone", {}).setdefault(way, []).append(lab.turn(way, "requests", PLAIN, 1))
     for proxy in ("egress", "haproxy"):
         found["resident_mb"][proxy] = lab.resident_mb(proxy)
         lab.turn(proxy, "requests", KEYED, MANY)
