@@ -42,7 +42,14 @@ Task<Result<std::string_view>> TcpStream::receive() {
         co_await asio::post(socket_.get_executor(), asio::use_awaitable);
     }
     for (;;) {
+        if (drained_) {
+            auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
+            if (code) co_return asio_error(code, "receive");
+            received_in_a_row_ = 0;
+        }
         ssize_t count = ::recv(socket_.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+        // Less than there was room for is all that there was: the next one waits without asking first.
+        drained_ = count < static_cast<ssize_t>(buffer.size());
         if (count >= 0) {
             deadline_->touch();
             traffic_->received += static_cast<size_t>(count);
@@ -50,14 +57,12 @@ Task<Result<std::string_view>> TcpStream::receive() {
             co_return std::string_view(buffer.data(), static_cast<size_t>(count));
         }
         if (errno != EAGAIN && errno != EINTR) co_return errno_error("receive");
-        auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
-        if (code) co_return asio_error(code, "receive");
-        received_in_a_row_ = 0;
     }
 }
 
 Task<bool> TcpStream::ready() {
     auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
+    drained_ = false;
     co_return !code;
 }
 

@@ -79,6 +79,7 @@ private:
     Deadline* deadline_;
     Traffic* traffic_;
     unsigned received_in_a_row_ = 0; // without a wait
+    bool drained_ = false;           // by the last receive(): a wait tells of what came since
 };
 
 // TLS by OpenSSL, whose bytes go through the lower stream here. Between two records nothing is kept but its
