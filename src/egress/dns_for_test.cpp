@@ -6,22 +6,29 @@
 #include <sys/socket.h>
 #include <sys/time.h>
 
+#include "base/check.h"
+
 namespace nullbox::egress {
 
 using namespace std::string_literals;
 
-TestDns::TestDns()
-    : socket_(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0)),
-      listener_(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0)) {
+// A port that is free for both: the kernel's choice for TCP, where connections that are over hold ports too.
+bool TestDns::bind_both() {
+    socket_ = Fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    listener_ = Fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
     sockaddr_in address{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    auto* name = reinterpret_cast<sockaddr*>(&address);
     socklen_t size = sizeof address;
+    if (::bind(listener_.get(), name, size) < 0 || ::getsockname(listener_.get(), name, &size) < 0)
+        return false;
+    port_ = ntohs(address.sin_port);
+    return ::bind(socket_.get(), name, size) == 0 && ::listen(listener_.get(), 8) == 0;
+}
+
+TestDns::TestDns() {
+    for (int tries = 1; !bind_both(); tries++) CHECK(tries < 20);
     timeval limit{.tv_sec = 0, .tv_usec = 20'000};
     ::setsockopt(socket_.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-    ::bind(socket_.get(), reinterpret_cast<sockaddr*>(&address), size);
-    ::getsockname(socket_.get(), reinterpret_cast<sockaddr*>(&address), &size);
-    port_ = ntohs(address.sin_port);
-    ::bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), size);
-    ::listen(listener_.get(), 8);
     thread_ = std::thread([this] { serve(); });
 }
 

@@ -23,6 +23,7 @@ public:
     std::atomic<bool> by_tcp = false, lower_case = false, forge_first = false, fail_first = false;
 
 private:
+    bool bind_both();
     void serve();
     void serve_stream();
     std::string answer(std::string query);
