@@ -116,7 +116,7 @@ def talk(address: str, port: int) -> str:
         raise OSError("the connection was closed without an answer")
     status = answer.split(b"\r\n")[0].decode(errors="replace")
     if " 403 " in status or " 421 " in status:
-        raise OSError(f"refused: {status}")
+        raise OSError(status)
     return f"it answers {status!r}"
 
 
@@ -137,7 +137,8 @@ def other_host(name: str) -> str:
 def other_name_on_the_same_connection(host: str, name: str) -> str:
     status, body, _ = Api(host, "none").ask("/", {"Host": name})
     if status in (403, 421):
-        raise OSError(f"refused: {status} {body[:80].decode(errors='replace').strip()}")
+        why = body.decode(errors="replace").partition("\n")[0]
+        raise OSError(f"{status} {why[:80]}")
     return f"it answers {status}"
 
 

@@ -164,7 +164,7 @@ def test_only_an_answer_counts_as_a_way_out():
     assert researcher.talk("127.0.0.1", port).startswith("it answers 'HTTP/1.1 200")
     server.shutdown()
     refusing, port = serve(lambda *_: (403, {}, b"no"))
-    with pytest.raises(OSError, match="refused: HTTP/1.1 403"):
+    with pytest.raises(OSError, match="HTTP/1.1 403"):
         researcher.talk("127.0.0.1", port)
     refusing.shutdown()
     with socket.create_server(("127.0.0.1", 0)) as closing:
