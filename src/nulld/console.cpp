@@ -14,7 +14,7 @@
 namespace nullbox::nulld {
 
 constexpr size_t kQueueBytes = size_t{64} << 10;
-// In one go: on a virtual console every 16 bytes are an exit to the host, and PID 1 has other things to do.
+// In one go: a virtual console takes what one write brings, and the CPU waits until the host has taken it.
 constexpr size_t kWriteBytes = 2048;
 
 Console::Console(Loop& loop, const std::string& path, std::function<void()> enter_pressed)
@@ -25,6 +25,8 @@ Console::Console(Loop& loop, const std::string& path, std::function<void()> ente
     if (::tcgetattr(fd_.get(), &settings) == 0) {
         // Typed characters are not shown: nothing here reads them but Enter.
         settings.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHONL | ISIG);
+        // Nor is what is printed edited: the terminal would cut it up at each line's end.
+        settings.c_oflag &= ~static_cast<tcflag_t>(OPOST);
         ::tcsetattr(fd_.get(), TCSANOW, &settings);
     }
     auto watch = loop_.watch(fd_.get(), EPOLLIN, [this](uint32_t events) {
@@ -51,9 +53,17 @@ void Console::print(std::string_view text) {
         return;
     }
     if (uint64_t lines = std::exchange(dropped_, 0))
-        queue_ += cat("(", lines, " lines had no place on this console; they are in the log)\n");
-    queue_ += text;
+        queue_lines(cat("(", lines, " lines had no place on this console; they are in the log)\n"));
+    queue_lines(text);
     write_soon();
+}
+
+// With the carriage return that a terminal wants.
+void Console::queue_lines(std::string_view text) {
+    for (char one : text) {
+        if (one == '\n') queue_ += '\r';
+        queue_ += one;
+    }
 }
 
 // Once a round, whatever was printed in it.

@@ -22,6 +22,7 @@ public:
     uint64_t dropped_lines() const { return dropped_total_; }
 
 private:
+    void queue_lines(std::string_view text);
     void write_soon();
     void write_some();
     void read_keys();

@@ -13,7 +13,8 @@ namespace nullbox::nulld {
 constexpr unsigned kSyncSeconds = 5;
 constexpr unsigned kReadingSeconds = 10; // for the person at the console
 
-// Everything from here on is async-signal-safe: memory may be in any state.
+// Everything from here on is async-signal-safe: memory may be in any state. Lines end as Console leaves it to
+// whoever prints.
 static void say(std::string_view text) {
     int fd = ::open("/dev/console", O_WRONLY | O_NOCTTY | O_NONBLOCK | O_CLOEXEC);
     (void)!::write(fd >= 0 ? fd : STDERR_FILENO, text.data(), text.size());
@@ -37,7 +38,8 @@ static void say(std::string_view text) {
 }
 
 static void on_crash(int signal) {
-    char text[] = "\nnulld: PID 1 crashed (signal 00). This is a bug in NullBox. The machine starts again.\n";
+    char text[] =
+        "\r\nnulld: PID 1 crashed (signal 00). This is a bug in NullBox. The machine starts again.\r\n";
     char* digits = std::strstr(text, "00");
     digits[0] = static_cast<char>('0' + signal / 10), digits[1] = static_cast<char>('0' + signal % 10);
     say({text, sizeof text - 1});
@@ -56,9 +58,9 @@ void install_fatal_handlers() {
 }
 
 void fatal(std::string_view why) {
-    say("\nnulld: ");
+    say("\r\nnulld: ");
     say(why);
-    say(". The machine starts again.\n");
+    say(". The machine starts again.\r\n");
     start_again();
 }
 
