@@ -113,7 +113,7 @@ protected:
     manifest::AgentManifest manifest_{.name = "t", .version = "1"};
     VaultWatch vault_{*loop_, services_.sockets.warden, [this] { agent_->try_again(); }};
     EgressWatch egress_{*loop_, services_.sockets.egress, [this] { agent_->network_lost("egress ended"); }};
-    StartTurns turns_{*loop_, 1};
+    StartTurns turns_{*loop_, {.few = 1}};
     std::unique_ptr<Agent> agent_;
 };
 

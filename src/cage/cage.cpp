@@ -57,6 +57,13 @@ static Result<> remove_leftovers(const std::string& root) {
     return {};
 }
 
+static StartTurns::CpuTime cpu_time_of_all(const std::string& root) {
+    if (root.empty()) return {};
+    auto all = sandbox::Cgroup::create(root);
+    if (!all) return {};
+    return [all = std::make_shared<sandbox::Cgroup>(*std::move(all))] { return all->cpu_time(); };
+}
+
 Cage::Cage(Loop& loop, HostSetup host, std::vector<std::string> agent_folders)
     : loop_(loop), host_(std::move(host)), agent_folders_(std::move(agent_folders)),
       uploads_(std::make_unique<Uploads>(loop, host_.uploads)), vault_(loop, host_.sockets.warden,
@@ -69,6 +76,7 @@ Cage::Cage(Loop& loop, HostSetup host, std::vector<std::string> agent_folders)
                   for (const auto& agent : agents_)
                       agent->network_lost("egress ended, and the agent's network with it");
               }),
+      turns_(loop, StartTurns::of_this_machine(), cpu_time_of_all(host_.cgroup_root)),
       survivors_(host_.survivors_file) {}
 
 Result<std::unique_ptr<Cage>> Cage::make(Loop& loop, HostSetup host,

@@ -66,7 +66,7 @@ private:
     std::unique_ptr<Uploads> uploads_;
     VaultWatch vault_;
     EgressWatch egress_;
-    StartTurns turns_{loop_, StartTurns::of_this_machine()};
+    StartTurns turns_;
     std::optional<ClockWatch> clock_;
     Survivors survivors_;
     bool begun_ = false;                   // start_at_boot() is done

@@ -1,8 +1,9 @@
-// Whose VM may start now: at most so many start at a time, the others wait in the order in which they came.
-// Twenty that start together on two cores all take as long as twenty in a row, and pass their time limit.
-// One thread.
+// Whose VM may start now; the others wait in the order in which they came. Twenty that start together on two
+// cores all take as long as twenty in a row, and pass their time limit. One thread.
 #pragma once
 
+#include <algorithm>
+#include <chrono>
 #include <deque>
 #include <functional>
 #include <set>
@@ -13,9 +14,17 @@ namespace nullbox::cage {
 
 class StartTurns {
 public:
-    StartTurns(Loop& loop, size_t most) : loop_(loop), most_(most) {}
-    // As many as keep this machine's cores busy while some of them wait for a disk.
-    static size_t of_this_machine();
+    struct Limits {
+        size_t few = 1; // start at a time in any case: one for each core
+        size_t most =
+            1; // while the few leave cores idle, because a start waits too: for a disk, for the kernel
+    };
+    static Limits of_this_machine();
+    // For how long all agents have run on a core by now. None: only the few start.
+    using CpuTime = std::function<std::chrono::microseconds()>;
+    StartTurns(Loop& loop, Limits limits, CpuTime cpu_time = {})
+        : loop_(loop), limits_{limits.few, std::max(limits.few, limits.most)},
+          cpu_time_(std::move(cpu_time)) {}
 
     // go is called once: from here, or from the loop when a turn is free, or never if `who` leaves first.
     void enter(const void* who, std::function<void()> go);
@@ -23,17 +32,23 @@ public:
     void leave(const void* who);
 
 private:
-    void next();
+    void admit(size_t until);
+    void look_soon();
+    void look();
 
     struct Waiting {
         const void* who;
         std::function<void()> go;
     };
     Loop& loop_;
-    size_t most_;
+    Limits limits_;
+    CpuTime cpu_time_;
     std::set<const void*> starting_;
     std::deque<Waiting> waiting_;
     Watch next_; // somebody waits, and a turn is free
+    Watch look_; // somebody waits, and none is
+    Clock::time_point looked_at_;
+    std::chrono::microseconds used_then_{};
 };
 
 } // namespace nullbox::cage
