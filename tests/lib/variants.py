@@ -91,27 +91,27 @@ class Variant:
         with tempfile.TemporaryDirectory(dir=folder) as place:
             stage = Path(place) / "root"
             self._stage(stage)
-            key = self._key(stage)
+            init = (image.RELEASE / image.STAGE1).read_bytes() if self.init is None else self.init
+            key = self._key(stage, init)
             if target.exists() and stamp.exists() and stamp.read_text() == key:
                 return target
             squashfs, packed = Path(place) / "squashfs", Path(place) / "initramfs"
             image.pack_squashfs(stage, squashfs, image.build_time(), self.compression)
             if self.damage:
                 squashfs.write_bytes(self.damage(squashfs.read_bytes()))
-            init = (image.RELEASE / image.STAGE1).read_bytes() if self.init is None else self.init
             image.pack_initramfs(init, squashfs, packed, image.build_time(), level=1)
             os.replace(packed, target)
             stamp.write_text(key)
         return target
 
-    def _key(self, stage: Path) -> str:
+    def _key(self, stage: Path, init: bytes) -> str:
         digest = hashlib.sha256()
         for path in sorted(stage.rglob("*")):
             if path.is_file():
                 digest.update(str(path.relative_to(stage)).encode() + oct(path.stat().st_mode).encode())
                 digest.update(hashlib.sha256(path.read_bytes()).digest())
         damaged = self.damage(b"x" * 8_000_000) if self.damage else b""
-        digest.update(hashlib.sha256(damaged).digest() + repr((self.init, self.compression)).encode())
+        digest.update(hashlib.sha256(damaged).digest() + repr((init, self.compression)).encode())
         return digest.hexdigest()
 
 
