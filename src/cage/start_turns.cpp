@@ -26,15 +26,16 @@ void StartTurns::enter(const void* who, std::function<void()> go) {
 void StartTurns::leave(const void* who) {
     starting_.erase(who);
     std::erase_if(waiting_, [who](const Waiting& one) { return one.who == who; });
-    // The last ones start together, or the very last would leave all cores but one idle.
-    size_t until = waiting_.size() <= limits_.few ? limits_.most : limits_.few;
     // From the loop: whoever leaves is in the middle of something.
-    if (!waiting_.empty() && starting_.size() < until)
-        next_ = loop_.after(std::chrono::milliseconds(0), [this, until] {
+    if (!waiting_.empty() && starting_.size() < allowed())
+        next_ = loop_.after(std::chrono::milliseconds(0), [this] {
             next_.drop();
-            admit(until);
+            admit(allowed());
         });
 }
+
+// The last ones start together, or the very last would leave all cores but one idle.
+size_t StartTurns::allowed() const { return waiting_.size() <= limits_.few ? limits_.most : limits_.few; }
 
 void StartTurns::admit(size_t until) {
     while (!waiting_.empty() && starting_.size() < until) {

@@ -15,12 +15,13 @@ namespace nullbox::cage {
 class StartTurns {
 public:
     struct Limits {
-        size_t few = 1; // start at a time in any case: one for each core
-        size_t most =
-            1; // while the few leave cores idle, because a start waits too: for a disk, for the kernel
+        // So many start at a time in any case: one for each core.
+        size_t few = 1;
+        // Up to so many while the few leave cores idle: a start waits too, for a disk or the kernel.
+        size_t most = 1;
     };
     static Limits of_this_machine();
-    // For how long all agents have run on a core by now. None: only the few start.
+    // For how long cage and all agents have run on a core by now. None: cores are never known to be idle.
     using CpuTime = std::function<std::chrono::microseconds()>;
     StartTurns(Loop& loop, Limits limits, CpuTime cpu_time = {})
         : loop_(loop), limits_{limits.few, std::max(limits.few, limits.most)},
@@ -32,6 +33,7 @@ public:
     void leave(const void* who);
 
 private:
+    size_t allowed() const;
     void admit(size_t until);
     void look_soon();
     void look();

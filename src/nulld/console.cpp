@@ -44,26 +44,30 @@ void Console::read_keys() {
     if (count > 0 && std::string_view(keys, static_cast<size_t>(count)).contains('\n')) enter_pressed_();
 }
 
-void Console::print(std::string_view text) {
-    if (!fd_) return;
-    if (queue_.size() + text.size() > kQueueBytes) {
-        auto lines = static_cast<uint64_t>(std::ranges::count(text, '\n'));
-        dropped_ += lines;
-        dropped_total_ += lines;
-        return;
+// With the carriage return that a terminal wants.
+static std::string for_terminal(std::string_view lines) {
+    std::string text;
+    for (char one : lines) {
+        if (one == '\n') text += '\r';
+        text += one;
     }
-    if (uint64_t lines = std::exchange(dropped_, 0))
-        queue_lines(cat("(", lines, " lines had no place on this console; they are in the log)\n"));
-    queue_lines(text);
-    write_soon();
+    return text;
 }
 
-// With the carriage return that a terminal wants.
-void Console::queue_lines(std::string_view text) {
-    for (char one : text) {
-        if (one == '\n') queue_ += '\r';
-        queue_ += one;
+void Console::print(std::string_view lines) {
+    if (!fd_) return;
+    auto text = for_terminal(lines);
+    if (queue_.size() + text.size() > kQueueBytes) {
+        auto count = static_cast<uint64_t>(std::ranges::count(lines, '\n'));
+        dropped_ += count;
+        dropped_total_ += count;
+        return;
     }
+    if (uint64_t count = std::exchange(dropped_, 0))
+        queue_ +=
+            for_terminal(cat("(", count, " lines had no place on this console; they are in the log)\n"));
+    queue_ += text;
+    write_soon();
 }
 
 // Once a round, whatever was printed in it.

@@ -16,13 +16,12 @@ class Console {
 public:
     // A console that cannot be opened swallows everything.
     Console(Loop& loop, const std::string& path, std::function<void()> enter_pressed);
-    void print(std::string_view text); // whole lines, each ended by \n
+    void print(std::string_view lines); // whole ones, each ended by \n
     // Waits for the terminal at most this long: before power is cut.
     void drain(std::chrono::milliseconds most);
     uint64_t dropped_lines() const { return dropped_total_; }
 
 private:
-    void queue_lines(std::string_view text);
     void write_soon();
     void write_some();
     void read_keys();
