@@ -80,13 +80,13 @@ Result<> measure(Work work) {
     pid_t server = ::fork();
     if (server < 0) return errno_error("fork");
     if (server == 0) serve(fd.get());
-    asio::io_context context(1);
-    Upstream upstream(context, [] { return std::vector{IpAddress::of(kServer)}; },
+    auto loop = TRY(Loop::make());
+    Tasks tasks(*loop);
+    Upstream upstream(*loop, [] { return std::vector{IpAddress::of(kServer)}; },
                       {.port = ntohs(here.sin_port)});
     auto begin = Clock::now();
-    for (uint32_t i = 0; i < work.at_a_time; i++)
-        asio::co_spawn(context, look_up(upstream, work), asio::detached);
-    context.run();
+    for (uint32_t i = 0; i < work.at_a_time; i++) tasks.spawn(look_up(upstream, work));
+    TRY(tasks.run());
     auto seconds = std::chrono::duration<double>(Clock::now() - begin).count();
     ::kill(server, SIGKILL);
     auto status = TRY(read_file("/proc/self/status"));

@@ -16,7 +16,6 @@
 #include "base/service.h"
 #include "base/text.h"
 #include "egress/egress.h"
-#include "net/loop_in_asio.h"
 
 namespace nullbox::bench {
 namespace {
@@ -85,9 +84,9 @@ Result<> serve(Service& service, const Options& options) {
     auto plain = TRY(HostName::parse(options.plain)), keyed = TRY(HostName::parse(options.keyed));
     auto origin = IpAddress::parse(options.origin);
     if (!origin) return error(cat(options.origin, " is no address"));
-    asio::io_context context(1);
+    Tasks tasks(service.loop());
     auto egress =
-        TRY(Egress::make(context, service.loop(), network(),
+        TRY(Egress::make(tasks, network(),
                          {.state_folder = options.folder,
                           .root_file = options.roots,
                           .warden_socket = options.warden_socket,
@@ -106,7 +105,7 @@ Result<> serve(Service& service, const Options& options) {
         cat(R"({"plain": ")", plain_address.text(), R"(", "keyed": ")", keyed_address.text(), "\"}").c_str());
     std::fflush(stdout);
     service.ready();
-    return net::serve(service, context);
+    return service.serve();
 }
 
 } // namespace

@@ -2,9 +2,10 @@
 has the network). Requests on connections that stay, and connections that carry one request each; passed on (splice),
 and taken apart for a credential to be put in (terminate).
 
-A rate tells what a client gets, and is the smaller of what the proxy can and what the load can on the cores that are
-left to it; where it is the load, the two rates are one, with its noise. The processor time of the proxy for each tells
-the two proxies apart in any case, so the same is promised of it.
+A rate is the smaller of what the proxy can and what the load can on the cores that are left to it, and the load has
+more to do. So the promised rates are those of a proxy with a part of a core (PERCENT_OF_A_CORE): then it is the slower
+end. With a whole core the load is, and a proxy that needs less makes it slower: it sleeps more often, and to wake it is
+the load's work. The processor time of the proxy for each is of those turns, and tells the two apart.
 """
 import json
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from proxy_lab import PERCENT_OF_A_CORE
 from rows import Row, measured
 from timed import qemu
 
@@ -28,9 +30,10 @@ def rows() -> list[Row]:
     for mode, (does, peer) in MODES.items():
         for what, counted in WHATS.items():
             found += [Row(f"proxy_{mode}_{what}", "1/s", peer_name=peer, least_ratio=LEAST[mode],
-                          note=f"{counted}; {does}"),
+                          note=f"{counted}; {does}; the proxy has {PERCENT_OF_A_CORE} % of a core"),
+                      Row(f"proxy_{mode}_{what}_whole", "1/s", peer_name=peer, note="the same with a whole core"),
                       Row(f"proxy_{mode}_{what}_cpu", "us", peer_name=peer, most_ratio=1 / LEAST[mode],
-                          note="processor time of the proxy for each of these")]
+                          note="processor time of the proxy for each, with a whole core")]
     return found + [Row("proxy_splice_added", "us", most=60, peer_name="HAProxy passthrough",
                         note="the middle time of one request at a time, less that of the same without a proxy"),
                     Row("proxy_memory", "MB", peer_name="HAProxy", note="resident after all of these"),
@@ -62,8 +65,8 @@ def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
             many, few = ([turn["cpu_us"] for turn in found["entries"][entries]] for entries in ("100000", "0"))
             values = {"egress": many, "haproxy": few}
         else:
-            name, figure = row.name.removeprefix("proxy_"), "per_second"
-            if name.endswith("_cpu"):
-                name, figure = name.removesuffix("_cpu"), "cpu_us"
-            values = {proxy: [turn[figure] for turn in turns] for proxy, turns in found["turns"][name].items()}
+            mode, what, *which = row.name.removeprefix("proxy_").split("_")
+            turns_of = found["turns" if which else "limited"][f"{mode}_{what}"]
+            figure = "cpu_us" if which == ["cpu"] else "per_second"
+            values = {proxy: [turn[figure] for turn in turns] for proxy, turns in turns_of.items()}
         measured(row, values["egress"], values["haproxy"])

@@ -20,6 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests/lab")]
 import network  # noqa: E402
 import servers  # noqa: E402
+import share  # noqa: E402
 from observed import image  # noqa: E402
 from timed import qemu  # noqa: E402
 from wardens import Warden  # noqa: E402
@@ -29,9 +30,11 @@ ORIGIN, ORIGIN_PORT = "11.22.33.44", 8443
 AGENTS_NETWORK, GUEST, GATEWAY = "198.18.0.0/15", "198.18.0.2", "198.18.0.1"
 PEER, PEER_PLAIN, PEER_KEYED = "198.18.0.3", 8001, 8002  # no address that egress gives out
 SECRET = "sk-bench-5f1d9c2e7a"
+PROXIES = ("egress", "haproxy")
 REQUESTS_AT_A_TIME, CONNECTIONS_AT_A_TIME, MANY = 32, 16, 1000
 MANY_ENTRIES = 100_000
 TURN_MS = 1500
+PERCENT_OF_A_CORE = 8  # so little that the load, which has a core, is never the slower end
 START_LIMIT_S = 10
 
 HAPROXY = f"""\
@@ -165,18 +168,23 @@ class Lab:
         return int(status.split(f"{which}:")[1].split()[0]) / 1024
 
 
+def each_in_turn(lab: Lab, found: dict) -> None:
+    for what, name in (("requests", PLAIN), ("connections", PLAIN), ("requests", KEYED), ("connections", KEYED)):
+        for proxy in PROXIES:
+            mode = "splice" if name == PLAIN else "terminate"
+            found.setdefault(f"{mode}_{what}", {}).setdefault(proxy, []).append(lab.turn(proxy, what, name))
+
+
 def play(lab: Lab, runs: int) -> dict:
-    found: dict = {"turns": {}, "resident_mb": {}}
+    found: dict = {"turns": {}, "limited": {}, "resident_mb": {}}
     for _ in range(runs):
-        for what, name in (("requests", PLAIN), ("connections", PLAIN), ("requests", KEYED), ("connections", KEYED)):
-            for proxy in ("egress", "haproxy"):
-                mode = "splice" if name == PLAIN else "terminate"
-                found["turns"].setdefault(f"{mode}_{what}", {}).setdefault(proxy, []).append(
-                    lab.turn(proxy, what, name))
+        each_in_turn(lab, found["turns"])
+        with share.of_a_core(PERCENT_OF_A_CORE, [lab.process(proxy).pid for proxy in PROXIES]):
+            each_in_turn(lab, found["limited"])
         with cores_awake():
             for way in ("direct", "egress", "haproxy"):
                 found.setdefault("alone", {}).setdefault(way, []).append(lab.turn(way, "requests", PLAIN, 1))
-    for proxy in ("egress", "haproxy"):
+    for proxy in PROXIES:
         found["resident_mb"][proxy] = lab.resident_mb(proxy)
         lab.turn(proxy, "requests", KEYED, MANY)
         found.setdefault("most_mb", {})[proxy] = lab.resident_mb(proxy, "VmHWM")

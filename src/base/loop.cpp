@@ -34,6 +34,10 @@ void Watch::drop() {
     if (Loop* loop = std::exchange(loop_, nullptr)) loop->drop(key_);
 }
 
+void Watch::drop_closing() {
+    if (Loop* loop = std::exchange(loop_, nullptr)) loop->forget(key_);
+}
+
 Result<> Watch::set_events(uint32_t events) {
     CHECK(loop_ != nullptr);
     return loop_->set_events(key_, events);
@@ -83,9 +87,13 @@ void Loop::drop(uint64_t key) {
         timer_times_.erase(found);
         return;
     }
+    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, slots_[slot_of(key)].fd, nullptr);
+    forget(key);
+}
+
+void Loop::forget(uint64_t key) {
     Slot& slot = slots_[slot_of(key)];
-    CHECK(slot.generation == generation_of(key));
-    ::epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, slot.fd, nullptr);
+    CHECK(!(key & kTimerBit) && slot.generation == generation_of(key));
     slot.fd = -1;
     slot.ready.reset();
     slot.generation = (slot.generation + 1) & 0x7fffffff; // the top bit tells timers from descriptors

@@ -30,6 +30,8 @@ public:
     Watch& operator=(Watch&& other) noexcept;
     ~Watch() { drop(); }
     void drop();
+    // As drop(), of a descriptor that is about to be closed and has no duplicate: epoll(7) forgets it then.
+    void drop_closing();
     explicit operator bool() const { return loop_ != nullptr; }
     // Changes the epoll events of a descriptor's watch (EPOLLIN, EPOLLOUT, 0).
     Result<> set_events(uint32_t events);
@@ -77,6 +79,7 @@ private:
     };
     explicit Loop(Fd epoll) : epoll_(std::move(epoll)) {}
     void drop(uint64_t key);
+    void forget(uint64_t key);
     Result<> set_events(uint64_t key, uint32_t events);
     int wait_time_ms(std::chrono::milliseconds most) const;
     void fire_timers();

@@ -81,8 +81,7 @@ std::optional<Flow> Agents::flow(Ip4 guest, IpAddress to, uint16_t port) const {
     auto agent = slot ? of_slot(*slot) : nullptr;
     if (!agent || guest != agent->link.guest) return std::nullopt;
     if (to.v6) return Flow{agent, {to, port}};
-    Ip4 address{uint32_t{to.bytes[0]} << 24 | uint32_t{to.bytes[1]} << 16 | uint32_t{to.bytes[2]} << 8 |
-                to.bytes[3]};
+    auto address = to.ip4();
     if (!kAgentNetwork.contains(address)) return Flow{agent, {to, port}}; // an address that was meant as such
     const auto* name = agent->names.name_of(address); // of this agent only: another's address is nothing here
     if (!name) return std::nullopt;

@@ -20,33 +20,29 @@ static int64_t wall_clock_ms() {
         .count();
 }
 
-Result<std::unique_ptr<Egress>> Egress::make(asio::io_context& context, Loop& loop, NetworkAccess network,
-                                             EgressOptions options) {
+Result<std::unique_ptr<Egress>> Egress::make(Tasks& tasks, NetworkAccess network, EgressOptions options) {
     auto authority = TRY(Authority::open(options.state_folder + "/ca.pem", options.clock_floor_s));
     std::unique_ptr<Egress> egress(
-        new Egress(context, loop, std::move(network), std::move(options), std::move(authority)));
+        new Egress(tasks, std::move(network), std::move(options), std::move(authority)));
     egress->tick();
     return egress;
 }
 
-Egress::Egress(asio::io_context& context, Loop& loop, NetworkAccess network, EgressOptions options,
-               Authority authority)
-    : context_(context), loop_(loop), network_(std::move(network)), options_(std::move(options)),
+Egress::Egress(Tasks& tasks, NetworkAccess network, EgressOptions options, Authority authority)
+    : tasks_(tasks), network_(std::move(network)), options_(std::move(options)),
       records_({.path = options_.state_folder + "/records.ndjson", .now_ms = wall_clock_ms}),
       budgets_({.path = options_.state_folder + "/budgets.json", .now_ms = wall_clock_ms}),
       authority_(std::move(authority)), roots_(options_.root_file, options_.more_roots),
       upstream_(
-          context, [this] { return network_.status().dns_servers; }, upstream_options()),
-      injector_(loop, options_.warden_socket), resolver_(context, records_), proxy_(context, proxy_setup()) {
+          tasks.loop(), [this] { return network_.status().dns_servers; }, upstream_options()),
+      injector_(tasks.loop(), options_.warden_socket), resolver_(tasks, records_),
+      proxy_(tasks, proxy_setup()) {
     auto lookup = [this](const std::string& name, TimeSync::Answer answer) {
         auto parsed = HostName::parse(name);
         if (!parsed) return answer(parsed.error());
-        asio::co_spawn(
-            context_,
-            [this, host = *parsed, answer]() -> Task<void> { answer(co_await upstream_.lookup(host)); },
-            asio::detached);
+        tasks_.spawn(look_up(*parsed, std::move(answer)));
     };
-    time_ = std::make_unique<TimeSync>(loop, lookup, SystemClock::real(),
+    time_ = std::make_unique<TimeSync>(tasks.loop(), lookup, SystemClock::real(),
                                        TimeSync::Options{.not_before_s = options_.clock_floor_s});
 }
 
@@ -78,18 +74,17 @@ ProxySetup Egress::proxy_setup() {
             .most_of_one_agent = options_.most_connections_of_one_agent};
 }
 
-std::optional<Flow> Egress::identify(const tcp::endpoint& local, const tcp::endpoint& remote) {
-    auto ip4 = [](const asio::ip::address& address) {
-        return Ip4{address.is_v4() ? address.to_v4().to_uint() : 0};
-    };
-    auto flow = agents_.flow(ip4(remote.address()), from_asio(local.address()), local.port());
-    if (flow) return flow;
+Task<> Egress::look_up(HostName name, TimeSync::Answer answer) { answer(co_await upstream_.lookup(name)); }
+
+std::optional<Flow> Egress::identify(const Endpoint& local, const Endpoint& remote) {
+    auto guest = remote.address.ip4();
+    if (auto flow = agents_.flow(guest, local.address, local.port)) return flow;
     // A synthetic address that nothing stands behind: guessed, or remembered from before a restart.
-    auto slot = slot_of(ip4(remote.address()));
+    auto slot = slot_of(guest);
     if (auto agent = slot ? agents_.of_slot(*slot) : nullptr)
         records_.add({.agent = agent->name,
-                      .address = from_asio(local.address()).text(),
-                      .port = local.port(),
+                      .address = local.address.text(),
+                      .port = local.port,
                       .reason = "this address stands for no name; look the name up first"});
     return std::nullopt;
 }
@@ -158,7 +153,7 @@ void Egress::tick() {
         last_line_ = std::move(line);
         if (status_changed_) status_changed_();
     }
-    tick_ = loop_.after(kTickTime, [this] { tick(); });
+    tick_ = tasks_.loop().after(kTickTime, [this] { tick(); });
 }
 
 namespace {

@@ -7,7 +7,6 @@
 #include <memory>
 
 #include "egress/agents.h"
-#include "egress/async.h"
 #include "egress/authority.h"
 #include "egress/injector.h"
 #include "egress/net/network.h"
@@ -43,7 +42,7 @@ struct EgressOptions {
     std::vector<std::string> time_servers; // configured; besides those by DHCP
     std::vector<std::string> problems;     // known before the start, for the status
     Upstream::Options upstream;
-    std::function<tcp::endpoint(const IpAddress&, uint16_t port)> route = direct_route; // see ProxySetup
+    std::function<Endpoint(const IpAddress&, uint16_t port)> route = direct_route; // see ProxySetup
     size_t most_connections_of_one_agent = 256;
 };
 
@@ -56,8 +55,7 @@ struct Attached {
 class Egress {
 public:
     // The network's functions are used until this ends.
-    static Result<std::unique_ptr<Egress>> make(asio::io_context& context, Loop& loop, NetworkAccess network,
-                                                EgressOptions options);
+    static Result<std::unique_ptr<Egress>> make(Tasks& tasks, NetworkAccess network, EgressOptions options);
     ~Egress();
 
     // listener: of open_proxy_listener().
@@ -86,17 +84,16 @@ public:
     RecordBook& records() { return records_; }
 
 private:
-    Egress(asio::io_context& context, Loop& loop, NetworkAccess network, EgressOptions options,
-           Authority authority);
+    Egress(Tasks& tasks, NetworkAccess network, EgressOptions options, Authority authority);
     ProxySetup proxy_setup();
     Upstream::Options upstream_options();
     Result<Attached> connect(const std::shared_ptr<Agent>& agent);
-    std::optional<Flow> identify(const tcp::endpoint& local, const tcp::endpoint& remote);
+    std::optional<Flow> identify(const Endpoint& local, const Endpoint& remote);
+    Task<> look_up(HostName name, TimeSync::Answer answer);
     void keep_time();
     void tick();
 
-    asio::io_context& context_;
-    Loop& loop_;
+    Tasks& tasks_;
     NetworkAccess network_;
     EgressOptions options_;
     RecordBook records_;

@@ -5,18 +5,16 @@
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
 #include <filesystem>
-#include <future>
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <set>
 #include <sys/socket.h>
-#include <thread>
 #include <unistd.h>
 
 #include "base/file.h"
 #include "base/text.h"
 #include "egress/interface.h"
-#include "net/loop_in_asio.h"
+#include "egress/loop_thread_for_test.h"
 #include "varlink/answer.h"
 #include "varlink/client.h"
 #include "varlink/description.h"
@@ -39,9 +37,7 @@ class EgressTest : public testing::Test {
 protected:
     void SetUp() override {
         ASSERT_TRUE(make_directories(folder_));
-        loop_ = *Loop::make();
-        context_ = std::make_unique<asio::io_context>(1);
-        bridge_ = *net::LoopInAsio::attach(*context_, *loop_);
+        thread_ = std::make_unique<LoopThread>();
         NetworkAccess network{
             .attach = [this](unsigned slot, std::vector<Endpoint4> literals) -> Result<AttachedTap> {
                 if (!rules_loaded_)
@@ -75,16 +71,16 @@ protected:
                     }
                     return status;
                 }};
-        egress_ = *Egress::make(*context_, *loop_, std::move(network), {.state_folder = folder_});
+        egress_ = *Egress::make(thread_->tasks(), std::move(network), {.state_folder = folder_});
         ASSERT_TRUE(varlink::check_interface(interface_table(*egress_, {})));
-        server_ = *serve_interface(*loop_, *egress_, folder_ + "/egress.sock", allowed_);
-        thread_ = std::thread([this] { context_->run(); });
+        server_ = *serve_interface(thread_->loop(), *egress_, folder_ + "/egress.sock", allowed_);
+        thread_->start();
     }
     void TearDown() override {
-        asio::post(*context_, [this] { context_->stop(); });
-        thread_.join();
+        thread_->stop();
         server_.reset();
         egress_.reset();
+        thread_.reset();
         std::filesystem::remove_all(folder_);
     }
     Result<json::object> call(std::string_view method, json::object parameters) {
@@ -104,9 +100,7 @@ protected:
     // On egress's own thread, so that nothing races.
     template <typename Do>
     std::invoke_result_t<Do> there(Do todo) {
-        std::promise<std::invoke_result_t<Do>> done;
-        asio::post(*context_, [&] { done.set_value(todo()); });
-        return done.get_future().get();
+        return thread_->there(std::move(todo));
     }
     void drop(DroppedPacket packet) {
         there([&] {
@@ -121,12 +115,9 @@ protected:
     std::atomic<bool> carrier_ = true, has_ipv6_ = false, has_problem_ = false;
     std::set<unsigned> taps_;
     std::vector<Endpoint4> literals_;
-    std::unique_ptr<Loop> loop_;
-    std::unique_ptr<asio::io_context> context_;
-    std::unique_ptr<net::LoopInAsio> bridge_;
+    std::unique_ptr<LoopThread> thread_;
     std::unique_ptr<Egress> egress_;
     std::unique_ptr<varlink::Server> server_;
-    std::thread thread_;
 };
 
 TEST_F(EgressTest, RulesAreReplacedWhileAnAgentRuns) {
@@ -354,7 +345,8 @@ TEST_F(EgressTest, OnlyCageAttachesAndOnlyGateReads) {
     EXPECT_EQ(allowed("Records"), std::vector<uid_t>{105});
     EXPECT_EQ(allowed("Explain"), std::vector<uid_t>{105});
     EXPECT_EQ(allowed("Status"), (std::vector<uid_t>{103, 105}));
-    auto strict = there([&] { return *serve_interface(*loop_, *egress_, folder_ + "/strict.sock", {}); });
+    auto strict =
+        there([&] { return *serve_interface(thread_->loop(), *egress_, folder_ + "/strict.sock", {}); });
     auto client = *varlink::Client::connect(folder_ + "/strict.sock");
     auto answer = client.call("io.nullbox.egress.Status", {});
     ASSERT_FALSE(answer);

@@ -31,7 +31,7 @@ Task<void> HttpRelay::run() {
         turn_.reset();
         session_.deadline().limit(session_.setup().times.keep_alive);
         if (from_client_.bytes().empty() && !co_await client_.ready()) break;
-        turn_.emplace(session_.setup().servers->turns(key_), session_.client().socket().get_executor());
+        turn_.emplace(session_.setup().servers->turns(key_), session_.loop());
         co_await turn_->wait();
     } while (co_await serve_one());
     turn_.reset();
@@ -416,7 +416,7 @@ Task<std::unique_ptr<TlsStream>> Session::accept_tls() {
         co_await refuse(*wrong, bytes);
         co_return nullptr;
     }
-    Turn turn(agent().handshakes, client_.socket().get_executor());
+    Turn turn(agent().handshakes, loop());
     co_await turn.wait();
     auto context = setup_->authority.server_context(host);
     auto tls = context ? TlsStream::make(*context, client_, bytes) : context.error();

@@ -105,10 +105,9 @@ static std::unexpected<InjectionRefusal> refusal(const Error& why) {
 }
 
 Task<Injector::Answer> Injector::ask(std::string agent, HostName host, std::vector<const Binding*> bindings) {
-    auto executor = co_await asio::this_coro::executor;
-    Turn turn(turns_, executor);
+    Turn turn(turns_, loop_);
     co_await turn.wait();
-    asio::steady_timer answered(executor, asio::steady_timer::time_point::max());
+    Condition answered(loop_);
     std::optional<Result<varlink::Answer>> answer;
     auto asking = varlink::call_in_background(loop_,
                                               {.socket_path = socket_,
@@ -117,11 +116,10 @@ Task<Injector::Answer> Injector::ask(std::string agent, HostName host, std::vect
                                                .limit = kWardenTime},
                                               [&](Result<varlink::Answer> given) {
                                                   answer = std::move(given);
-                                                  answered.cancel();
+                                                  answered.notify();
                                               });
     auto known = known_; // the injector may end first
-    if (!answer) co_await answered.async_wait(kAwait);
-    if (!answer) co_return refuse(503, "the connection is ending");
+    if (!answer) co_await answered.wait();
     if (!*answer) co_return refusal(answer->error());
     auto injected = match((*answer)->parameters, bindings);
     wipe_values((*answer)->parameters);

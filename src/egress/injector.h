@@ -9,11 +9,10 @@
 #include <string>
 #include <vector>
 
-#include "base/loop.h"
-#include "egress/async.h"
 #include "egress/policy.h"
 #include "egress/scrubber.h"
 #include "egress/secret_text.h"
+#include "egress/task.h"
 #include "egress/turns.h"
 
 namespace nullbox::egress {

@@ -6,12 +6,12 @@
 
 #include "base/file.h"
 #include "base/log.h"
+#include "base/service.h"
 #include "base/text.h"
 #include "egress/egress.h"
 #include "egress/interface.h"
 #include "egress/net/sockets.h"
 #include "manifest/machine.h"
-#include "net/loop_in_asio.h"
 
 namespace nullbox::egress {
 namespace {
@@ -119,7 +119,7 @@ Result<> serve(Service& service, const Options& options) {
     OPENSSL_init_ssl(OPENSSL_INIT_NO_LOAD_CONFIG, nullptr);
     auto configured = configure(options.machine);
     auto proxy_port = configured.network.proxy_port;
-    asio::io_context context(1);
+    Tasks tasks(service.loop());
     std::unique_ptr<Egress> egress; // told of events as soon as it is there
     auto network = TRY(Network::start(service.loop(), std::move(configured.network),
                                       {.changed =
@@ -132,7 +132,7 @@ Result<> serve(Service& service, const Options& options) {
                                            }}));
     auto listener = open_proxy_listener(proxy_port);
     if (!listener) configured.problems.push_back(cat("agents' connections: ", listener.error().message));
-    egress = TRY(Egress::make(context, service.loop(), access_to(*network),
+    egress = TRY(Egress::make(tasks, access_to(*network),
                               {.more_roots = std::move(configured.certificate_authorities),
                                .clock_floor_s = build_time_s(),
                                .time_servers = std::move(configured.time_servers),
@@ -143,7 +143,7 @@ Result<> serve(Service& service, const Options& options) {
     auto server = TRY(serve_interface(service.loop(), *egress, options.socket, options.allowed));
     service.ready();
     egress->network_changed();
-    auto served = net::serve(service, context);
+    auto served = service.serve();
     egress->on_status({});
     server.reset();
     egress.reset();

@@ -1,6 +1,9 @@
 #include "egress/proxy.h"
 
-#include "base/log.h"
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+
 #include "base/text.h"
 #include "egress/session.h"
 
@@ -8,47 +11,29 @@ namespace nullbox::egress {
 
 constexpr auto kSweepTime = std::chrono::seconds(1);
 
-Proxy::Proxy(asio::io_context& context, ProxySetup setup)
-    : context_(context), setup_(std::make_shared<ProxySetup>(std::move(setup))), acceptor_(context),
-      sweeper_(context), sessions_(std::make_shared<std::set<std::shared_ptr<Session>>>()) {
+Proxy::Proxy(Tasks& tasks, ProxySetup setup)
+    : tasks_(tasks), setup_(std::make_shared<ProxySetup>(std::move(setup))),
+      sessions_(std::make_shared<std::set<std::shared_ptr<Session>>>()) {
     setup_->servers = std::make_shared<ServerPool>(setup_->times.keep_alive);
 }
 
 Proxy::~Proxy() {
-    ErrorCode ignored;
-    acceptor_.close(ignored);
-    sweeper_.cancel();
     for (const auto& session : *sessions_) session->close();
 }
 
 Result<> Proxy::listen(Fd listener) {
-    ErrorCode code;
-    acceptor_.assign(tcp::v4(), listener.get(), code);
-    if (code) return asio_error(code, "take the proxy's listener");
-    (void)listener.release();
-    asio::co_spawn(context_, accept(), asio::detached);
-    asio::co_spawn(context_, sweep(), asio::detached);
+    // Connections have it from their listener.
+    int on = 1;
+    if (::setsockopt(listener.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
+        return errno_error("prepare the proxy's listener");
+    listener_ =
+        TRY(Listener::start(tasks_.loop(), std::move(listener),
+                            [this](Fd connection, const auto& from) { take(std::move(connection), from); }));
+    sweep();
     return {};
 }
 
-Task<void> Proxy::accept() {
-    std::weak_ptr alive = sessions_; // a connection may have come just before the proxy ended
-    asio::steady_timer pause(context_);
-    for (;;) {
-        auto [code, socket] = co_await acceptor_.async_accept(kAwait);
-        if (code == asio::error::operation_aborted || code == asio::error::bad_descriptor) co_return;
-        if (alive.expired()) co_return;
-        if (code) { // no descriptors left, say: not a reason to spin
-            log_warning(cat("accept a connection: ", code.message()));
-            (void)co_await sleep_for(pause, std::chrono::milliseconds(100));
-            if (alive.expired()) co_return;
-            continue;
-        }
-        take(std::move(socket));
-    }
-}
-
-void Proxy::refuse(const Flow& flow, tcp::socket socket, std::string reason) {
+void Proxy::refuse(const Flow& flow, std::string reason) {
     flow.agent->counters.connections_denied++;
     setup_->records.add({.agent = flow.agent->name,
                          .kind = RecordKind::Connection,
@@ -56,40 +41,33 @@ void Proxy::refuse(const Flow& flow, tcp::socket socket, std::string reason) {
                          .name = host_text(flow.destination.host),
                          .port = flow.destination.port,
                          .reason = std::move(reason)});
-    ErrorCode ignored;
-    socket.set_option(asio::socket_base::linger(true, 0), ignored);
 }
 
-void Proxy::take(tcp::socket socket) {
-    ErrorCode no_local, no_remote, ignored;
-    auto local = socket.local_endpoint(no_local);
-    auto remote = socket.remote_endpoint(no_remote);
-    auto flow = no_local || no_remote ? std::nullopt : setup_->identify(local, remote);
-    if (!flow) {
-        socket.set_option(asio::socket_base::linger(true, 0), ignored);
-        return;
+void Proxy::take(Fd connection, const Endpoint& from) {
+    auto to = local_endpoint(connection.get());
+    Socket socket(tasks_.loop(), std::move(connection));
+    auto flow = to ? setup_->identify(*to, from) : std::nullopt;
+    if (!flow) return socket.reset();
+    if (flow->agent->open_connections >= setup_->most_of_one_agent) {
+        refuse(*flow, cat("more than ", setup_->most_of_one_agent, " connections at once"));
+        return socket.reset();
     }
-    if (flow->agent->open_connections >= setup_->most_of_one_agent)
-        return refuse(*flow, std::move(socket),
-                      cat("more than ", setup_->most_of_one_agent, " connections at once"));
-    if (sessions_->size() >= setup_->most_connections)
-        return refuse(*flow, std::move(socket), "too many connections of all agents at once");
-    socket.set_option(tcp::no_delay(true), ignored);
-    auto session = std::make_shared<Session>(setup_, *std::move(flow), std::move(socket));
+    if (sessions_->size() >= setup_->most_connections) {
+        refuse(*flow, "too many connections of all agents at once");
+        return socket.reset();
+    }
+    auto session = std::make_shared<Session>(tasks_, setup_, *std::move(flow), std::move(socket));
     sessions_->insert(session);
     // The proxy may end before its last session has.
-    asio::co_spawn(context_, session->run(),
-                   [sessions = std::weak_ptr(sessions_), session](std::exception_ptr) {
-                       if (auto kept = sessions.lock()) kept->erase(session);
-                   });
+    tasks_.spawn(session->run(), [sessions = std::weak_ptr(sessions_), session] {
+        if (auto kept = sessions.lock()) kept->erase(session);
+    });
 }
 
-Task<void> Proxy::sweep() {
-    std::weak_ptr alive = sessions_; // its time may have come just before the proxy ended
-    while (co_await sleep_for(sweeper_, kSweepTime) && !alive.expired()) {
-        for (const auto& session : *sessions_) session->close_if_late();
-        setup_->servers->sweep();
-    }
+void Proxy::sweep() {
+    for (const auto& session : *sessions_) session->close_if_late();
+    setup_->servers->sweep();
+    sweeper_ = tasks_.loop().after(kSweepTime, [this] { sweep(); });
 }
 
 size_t Proxy::end_not_allowed(const std::string& name, const Policy& before) {

@@ -14,8 +14,8 @@
 
 #include "base/fd.h"
 #include "egress/agents.h"
-#include "egress/async.h"
 #include "egress/records.h"
+#include "egress/socket.h"
 
 namespace nullbox::egress {
 
@@ -34,9 +34,7 @@ struct ProxyTimes {
     std::chrono::milliseconds idle{600'000};       // with nothing flowing
 };
 
-inline tcp::endpoint direct_route(const IpAddress& address, uint16_t port) {
-    return {to_asio(address), port};
-}
+inline Endpoint direct_route(const IpAddress& address, uint16_t port) { return {address, port}; }
 
 struct ProxySetup {
     Upstream& upstream;
@@ -45,11 +43,11 @@ struct ProxySetup {
     TrustedRoots& roots;
     RecordBook& records;
     // Who is this connection? local is where it was going; nothing: nobody of ours.
-    std::function<std::optional<Flow>(const tcp::endpoint& local, const tcp::endpoint& remote)> identify;
+    std::function<std::optional<Flow>(const Endpoint& local, const Endpoint& remote)> identify;
     // This box's own addresses, never dialled.
     std::function<std::vector<OwnAddress>()> own_addresses;
     // Where a checked address is to be found; tests put it elsewhere.
-    std::function<tcp::endpoint(const IpAddress&, uint16_t port)> route = direct_route;
+    std::function<Endpoint(const IpAddress&, uint16_t port)> route = direct_route;
     ProxyTimes times{};
     size_t most_connections = 1024;
     size_t most_of_one_agent = 256;
@@ -58,7 +56,7 @@ struct ProxySetup {
 
 class Proxy {
 public:
-    Proxy(asio::io_context& context, ProxySetup setup);
+    Proxy(Tasks& tasks, ProxySetup setup);
     ~Proxy();
     // Until the proxy ends. listener: of open_proxy_listener().
     Result<> listen(Fd listener);
@@ -70,16 +68,15 @@ public:
 
 private:
     friend class Session;
-    Task<void> accept();
-    Task<void> sweep();
-    void take(tcp::socket socket);
-    void refuse(const Flow& flow, tcp::socket socket, std::string reason);
+    void sweep();
+    void take(Fd connection, const Endpoint& from);
+    void refuse(const Flow& flow, std::string reason);
 
-    asio::io_context& context_;
+    Tasks& tasks_;
     std::shared_ptr<ProxySetup> setup_; // sessions may end a moment after the proxy
-    tcp::acceptor acceptor_;
-    asio::steady_timer sweeper_;
     std::shared_ptr<std::set<std::shared_ptr<Session>>> sessions_;
+    std::unique_ptr<Listener> listener_;
+    Watch sweeper_;
 };
 
 } // namespace nullbox::egress

@@ -4,8 +4,8 @@
 
 #include <csignal>
 #include <filesystem>
-#include <future>
 #include <gtest/gtest.h>
+#include <netinet/in.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 #include <sys/socket.h>
@@ -17,9 +17,9 @@
 #include "egress/client_hello.h"
 #include "egress/dns_for_test.h"
 #include "egress/injector.h"
+#include "egress/loop_thread_for_test.h"
 #include "egress/proxy_for_test.h"
 #include "egress/scrubber.h"
-#include "net/loop_in_asio.h"
 
 namespace nullbox::egress {
 
@@ -76,16 +76,14 @@ protected:
     // Everything is set up: from here the proxy serves connections to this destination.
     void start(uint16_t port = 443, Host host = name(kHost)) {
         destination_ = {host, port};
-        loop_ = *Loop::make();
-        context_ = std::make_unique<asio::io_context>(1);
-        bridge_ = *net::LoopInAsio::attach(*context_, *loop_);
+        thread_ = std::make_unique<LoopThread>();
         upstream_.emplace(
-            *context_, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
+            thread_->loop(), [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
             Upstream::Options{
                 .port = dns_.port(), .timeout = 500ms, .hosts = {}, .reach = [this] { return reach_; }});
-        injector_.emplace(*loop_, folder_ + "/warden.sock");
+        injector_.emplace(thread_->loop(), folder_ + "/warden.sock");
         proxy_.emplace(
-            *context_,
+            thread_->tasks(),
             ProxySetup{
                 .upstream = *upstream_,
                 .injector = *injector_,
@@ -98,24 +96,22 @@ protected:
                     [this](const IpAddress& address, uint16_t) {
                         dialled_ += address.text() + " ";
                         bool there = origin_ && (address.v6 || !ipv4_is_dead_);
-                        return tcp::endpoint(asio::ip::address_v4::loopback(), there ? origin_->port() : 1);
+                        return Endpoint{*IpAddress::parse("127.0.0.1"),
+                                        there ? origin_->port() : uint16_t{1}};
                     },
                 .times = times_,
                 .most_of_one_agent = most_connections_});
         ASSERT_TRUE(proxy_->listen(listener()));
-        thread_ = std::thread([this] { context_->run(); });
+        thread_->start();
     }
     void stop() {
-        if (!thread_.joinable()) return;
+        if (!thread_) return;
         there([this] {
             proxy_.reset();
             return true;
         });
         eventually([this] { return agent_->open_connections == 0; });
-        context_->stop();
-        thread_.join();
-        bridge_.reset();
-        context_.reset();
+        thread_.reset();
     }
     Fd listener() {
         Fd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
@@ -130,9 +126,7 @@ protected:
     // On the proxy's thread, so that nothing races.
     template <typename Do>
     std::invoke_result_t<Do> there(Do todo) {
-        std::promise<decltype(todo())> done;
-        asio::post(*context_, [&] { done.set_value(todo()); });
-        return done.get_future().get();
+        return thread_->there(std::move(todo));
     }
     // True as soon as it is, on the proxy's thread; false after some seconds.
     template <typename Is>
@@ -177,13 +171,10 @@ protected:
     Reach reach_;
     bool ipv4_is_dead_ = false;
     uint16_t port_ = 0;
-    std::unique_ptr<Loop> loop_;
-    std::unique_ptr<asio::io_context> context_;
-    std::unique_ptr<net::LoopInAsio> bridge_;
+    std::unique_ptr<LoopThread> thread_; // after what runs on it is gone
     std::optional<Upstream> upstream_;
     std::optional<Injector> injector_;
     std::optional<Proxy> proxy_;
-    std::thread thread_;
 };
 
 } // namespace nullbox::egress

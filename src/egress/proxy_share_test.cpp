@@ -184,20 +184,16 @@ TEST_F(SharedServersTest, HandshakesThatStallHoldNobodyUp) {
 class TurnsTest : public testing::Test {
 protected:
     // Says its letter once it has its turn, and has it until its time is over.
-    void have(char letter, std::chrono::milliseconds time) {
-        asio::co_spawn(
-            context_,
-            [this, letter, time]() -> Task<> {
-                Turn turn(turns_, context_.get_executor());
-                co_await turn.wait();
-                said_ += letter;
-                asio::steady_timer timer(context_);
-                co_await sleep_for(timer, time);
-                said_ += static_cast<char>(letter - 'a' + 'A');
-            },
-            asio::detached);
+    void have(char letter, std::chrono::milliseconds time) { tasks_.spawn(has(letter, time)); }
+    Task<> has(char letter, std::chrono::milliseconds time) {
+        Turn turn(turns_, *loop_);
+        co_await turn.wait();
+        said_ += letter;
+        co_await sleep_for(*loop_, time);
+        said_ += static_cast<char>(letter - 'a' + 'A');
     }
-    asio::io_context context_{1};
+    std::unique_ptr<Loop> loop_ = *Loop::make();
+    Tasks tasks_{*loop_};
     std::shared_ptr<Turns> turns_;
     std::string said_;
 };
@@ -205,7 +201,7 @@ protected:
 TEST_F(TurnsTest, SoManyAtATimeInTheirOrder) {
     turns_ = std::make_shared<Turns>(1);
     for (char letter : "abcd"s) have(letter, 1ms);
-    context_.run();
+    ASSERT_TRUE(tasks_.run());
     EXPECT_EQ(said_, "aAbBcCdD");
 }
 
@@ -214,7 +210,7 @@ TEST_F(TurnsTest, WhoWaitsInVainHasOneOfItsOwn) {
     have('a', 500ms);
     have('b', 1ms);
     have('c', 1ms);
-    context_.run();
+    ASSERT_TRUE(tasks_.run());
     EXPECT_TRUE(said_.starts_with("ab") && said_.ends_with("A")) << said_;
 }
 

@@ -15,7 +15,7 @@ TEST_F(ProxyTest, ANameThatPointsInsideIsNotDialled) {
         dns_.set(kHost, {address});
         there([&] {
             return upstream_.emplace(
-                       *context_, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
+                       thread_->loop(), [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
                        Upstream::Options{.port = dns_.port(), .timeout = 500ms}),
                    true;
         });

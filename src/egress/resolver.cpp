@@ -1,7 +1,6 @@
 #include "egress/resolver.h"
 
-#include <boost/asio/read.hpp>
-#include <boost/asio/write.hpp>
+#include <sys/epoll.h>
 
 #include "base/text.h"
 #include "egress/dns_message.h"
@@ -60,99 +59,75 @@ std::vector<std::byte> answer_query(Agent& agent, RecordBook& records, std::span
 }
 
 struct Resolver::Service {
-    Service(asio::io_context& context, RecordBook& book, std::shared_ptr<Agent> whose)
-        : records(book), agent(std::move(whose)), datagrams(context), listener(context) {}
+    Service(RecordBook& book, std::shared_ptr<Agent> whose, Fd sockets)
+        : records(book), agent(std::move(whose)), datagrams(std::move(sockets)) {}
     RecordBook& records;
     std::shared_ptr<Agent> agent;
-    udp::socket datagrams;
-    tcp::acceptor listener;
+    Fd datagrams;
+    Watch watch;
+    std::unique_ptr<Listener> listener;
     size_t streams = 0;
-    bool from_guest(const asio::ip::address& address) const {
-        return address.is_v4() && address.to_v4().to_uint() == agent->link.guest.value;
+    bool from_guest(const Endpoint& from) const { return from.address == IpAddress::of(agent->link.guest); }
+    std::vector<std::byte> answer(std::span<const std::byte> query) {
+        return answer_query(*agent, records, query, Clock::now());
     }
+    void answer_datagram();
+    // A stream that is being served may keep this.
     void close() {
-        ErrorCode ignored;
-        datagrams.close(ignored);
-        listener.close(ignored);
+        watch.drop();
+        datagrams.reset();
+        listener.reset();
     }
 };
 
-Resolver::~Resolver() {
-    for (auto& [name, service] : services_) service->close();
+// One of a round: others have their turn before the next.
+void Resolver::Service::answer_datagram() {
+    static std::array<std::byte, dns::kMaxUdpBytes> message;
+    auto received = receive_datagram(datagrams.get(), message);
+    if (!received || !from_guest(received->from)) return;
+    auto reply = answer(received->bytes);
+    // A full socket buffer loses it, as the network might.
+    if (!reply.empty()) send_datagram(datagrams.get(), reply, received->from);
 }
 
-Task<void> Resolver::serve_datagrams(std::shared_ptr<Service> service) {
-    std::array<std::byte, dns::kMaxUdpBytes> message;
-    while (service->datagrams.is_open()) {
-        udp::endpoint from;
-        auto [code, count] =
-            co_await service->datagrams.async_receive_from(asio::buffer(message), from, kAwait);
-        if (code == asio::error::operation_aborted || code == asio::error::bad_descriptor) co_return;
-        if (code || !service->from_guest(from.address())) continue;
-        auto answer =
-            answer_query(*service->agent, service->records, std::span(message).first(count), Clock::now());
-        ErrorCode ignored; // a full socket buffer loses the answer, as the network might
-        if (!answer.empty()) service->datagrams.send_to(asio::buffer(answer), from, 0, ignored);
-    }
-}
-
-Task<void> Resolver::serve_stream(std::shared_ptr<Service> service, std::shared_ptr<tcp::socket> socket) {
-    asio::steady_timer timer(socket->get_executor());
-    timer.expires_after(kStreamTime); // for all its queries
-    timer.async_wait([socket](const ErrorCode& code) {
-        ErrorCode ignored;
-        if (!code) socket->close(ignored);
-    });
+// Queries and answers, each after its length (RFC 1035 4.2.2).
+Task<> Resolver::serve_stream(std::shared_ptr<Service> service, std::shared_ptr<Socket> socket) {
+    auto late = socket->loop().after(kStreamTime, [&] { socket->close(); }); // for all its queries
     while (service->agent->attached) {
-        std::array<uint8_t, 2> size;
-        auto [no_size, size_read] = co_await asio::async_read(*socket, asio::buffer(size), kAwait);
-        size_t bytes = size_t{size[0]} << 8 | size[1];
-        if (no_size || bytes > kMaxStreamQuery) break;
+        std::array<std::byte, 2> size;
+        if (!co_await socket->receive_all(size)) break;
+        auto bytes = size_t(size[0]) << 8 | size_t(size[1]);
+        if (bytes > kMaxStreamQuery) break;
         std::vector<std::byte> query(bytes);
-        auto [no_query, read] = co_await asio::async_read(*socket, asio::buffer(query), kAwait);
-        if (no_query) break;
-        auto answer = answer_query(*service->agent, service->records, query, Clock::now());
+        if (!co_await socket->receive_all(query)) break;
+        auto answer = service->answer(query);
         if (answer.empty()) break;
         std::array<std::byte, 2> prefix{std::byte(answer.size() >> 8), std::byte(answer.size() & 0xff)};
         answer.insert(answer.begin(), prefix.begin(), prefix.end());
-        auto [unsent, sent] = co_await asio::async_write(*socket, asio::buffer(answer), kAwait);
-        if (unsent) break;
+        if (!co_await socket->send_all(answer)) break;
     }
-    timer.cancel();
     service->streams--;
 }
 
-Task<void> Resolver::serve_streams(std::shared_ptr<Service> service) {
-    asio::steady_timer pause(service->listener.get_executor());
-    while (service->listener.is_open()) {
-        tcp::endpoint from;
-        auto [code, socket] = co_await service->listener.async_accept(from, kAwait);
-        if (code == asio::error::operation_aborted || code == asio::error::bad_descriptor) co_return;
-        if (code) { // no descriptors left, say: not a reason to spin
-            (void)co_await sleep_for(pause, std::chrono::milliseconds(100));
-            continue;
-        }
-        if (!service->from_guest(from.address()) || service->streams == kMaxStreams) continue;
-        service->streams++;
-        auto kept = std::make_shared<tcp::socket>(std::move(socket));
-        asio::co_spawn(service->listener.get_executor(), serve_stream(service, kept), asio::detached);
-    }
+Result<> Resolver::serve(std::shared_ptr<Agent> agent, Fd datagrams, Fd streams) {
+    stop(agent->name);
+    auto& loop = tasks_.loop();
+    auto service = std::make_shared<Service>(records_, agent, std::move(datagrams));
+    auto* of = service.get(); // which ends with what it watches
+    service->watch = TRY(loop.watch(of->datagrams.get(), EPOLLIN, [of](uint32_t) { of->answer_datagram(); }));
+    service->listener =
+        TRY(Listener::start(loop, std::move(streams), [this, of](Fd stream, const Endpoint& from) {
+            if (!of->from_guest(from) || of->streams == kMaxStreams) return;
+            of->streams++;
+            tasks_.spawn(serve_stream(services_.at(of->agent->name),
+                                      std::make_shared<Socket>(tasks_.loop(), std::move(stream))));
+        }));
+    services_[agent->name] = std::move(service);
+    return {};
 }
 
-Result<> Resolver::serve(std::shared_ptr<Agent> agent, Fd datagram, Fd stream) {
-    stop(agent->name);
-    auto service = std::make_shared<Service>(context_, records_, agent);
-    ErrorCode code;
-    service->datagrams.assign(udp::v4(), datagram.get(), code);
-    if (code) return asio_error(code, "take the DNS socket");
-    (void)datagram.release();
-    service->listener.assign(tcp::v4(), stream.get(), code);
-    if (code) return asio_error(code, "take the DNS listener");
-    (void)stream.release();
-    services_[agent->name] = service;
-    asio::co_spawn(context_, serve_datagrams(service), asio::detached);
-    asio::co_spawn(context_, serve_streams(service), asio::detached);
-    return {};
+Resolver::~Resolver() {
+    for (auto& [name, service] : services_) service->close();
 }
 
 void Resolver::stop(const std::string& agent_name) {

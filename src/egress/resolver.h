@@ -7,8 +7,8 @@
 
 #include "base/fd.h"
 #include "egress/agents.h"
-#include "egress/async.h"
 #include "egress/records.h"
+#include "egress/socket.h"
 
 namespace nullbox::egress {
 
@@ -20,19 +20,17 @@ std::vector<std::byte> answer_query(Agent& agent, RecordBook& records, std::span
 
 class Resolver {
 public:
-    Resolver(asio::io_context& context, RecordBook& records) : context_(context), records_(records) {}
+    Resolver(Tasks& tasks, RecordBook& records) : tasks_(tasks), records_(records) {}
     ~Resolver();
-    // Until stop(). datagram and stream: of open_dns_datagram_socket() and open_dns_listener().
-    Result<> serve(std::shared_ptr<Agent> agent, Fd datagram, Fd stream);
+    // Until stop(). datagrams and streams: of open_dns_datagram_socket() and open_dns_listener().
+    Result<> serve(std::shared_ptr<Agent> agent, Fd datagrams, Fd streams);
     void stop(const std::string& agent_name);
 
 private:
     struct Service;
-    static Task<void> serve_datagrams(std::shared_ptr<Service> service);
-    static Task<void> serve_streams(std::shared_ptr<Service> service);
-    static Task<void> serve_stream(std::shared_ptr<Service> service, std::shared_ptr<tcp::socket> socket);
+    static Task<> serve_stream(std::shared_ptr<Service> service, std::shared_ptr<Socket> socket);
 
-    asio::io_context& context_;
+    Tasks& tasks_;
     RecordBook& records_;
     std::map<std::string, std::shared_ptr<Service>> services_;
 };

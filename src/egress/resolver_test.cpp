@@ -3,11 +3,11 @@
 #include <gtest/gtest.h>
 #include <netinet/in.h>
 #include <sys/socket.h>
-#include <thread>
 #include <unistd.h>
 
 #include "base/text.h"
 #include "egress/dns_message.h"
+#include "egress/loop_thread_for_test.h"
 
 namespace nullbox::egress {
 
@@ -110,47 +110,38 @@ static TestSocket bound(int type) {
     return out;
 }
 
-// One exchange with a server of this process, which runs meanwhile.
-static std::string exchange(asio::io_context& context, int type, uint16_t port, std::string_view query) {
-    std::string answer;
-    std::thread client([&] {
-        Fd fd(::socket(AF_INET, type, 0));
-        timeval limit{.tv_sec = 0, .tv_usec = 300'000};
-        ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
-        sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
-        ::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to);
-        (void)!::write(fd.get(), query.data(), query.size());
-        char bytes[2048];
-        auto count = ::read(fd.get(), bytes, sizeof bytes);
-        if (count > 0) answer.assign(bytes, static_cast<size_t>(count));
-        context.stop();
-    });
-    context.restart();
-    context.run_for(std::chrono::seconds(5));
-    client.join();
-    return answer;
+static std::string exchange(int type, uint16_t port, std::string_view query) {
+    Fd fd(::socket(AF_INET, type | SOCK_CLOEXEC, 0));
+    timeval limit{.tv_sec = 0, .tv_usec = 300'000};
+    ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
+    sockaddr_in to{.sin_family = AF_INET, .sin_port = htons(port), .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&to), sizeof to), 0);
+    (void)!::write(fd.get(), query.data(), query.size());
+    char bytes[2048];
+    auto count = ::read(fd.get(), bytes, sizeof bytes);
+    return count > 0 ? std::string(bytes, static_cast<size_t>(count)) : std::string();
 }
 
 TEST_F(ResolverTest, ServesDatagramsAndStreamsOfItsGuestOnly) {
-    asio::io_context context;
     agent_->link.guest = Ip4{INADDR_LOOPBACK};
-    auto datagram = bound(SOCK_DGRAM), stream = bound(SOCK_STREAM);
-    Resolver resolver(context, book_);
-    ASSERT_TRUE(resolver.serve(agent_, std::move(datagram.fd), std::move(stream.fd)));
+    auto datagrams = bound(SOCK_DGRAM), streams = bound(SOCK_STREAM);
+    LoopThread thread;
+    Resolver resolver(thread.tasks(), book_);
+    ASSERT_TRUE(resolver.serve(agent_, std::move(datagrams.fd), std::move(streams.fd)));
+    thread.start();
     auto asked = question("api.example.org");
     std::string query(reinterpret_cast<const char*>(asked.data()), asked.size());
-    auto answer = exchange(context, SOCK_DGRAM, datagram.port, query);
+    auto answer = exchange(SOCK_DGRAM, datagrams.port, query);
     EXPECT_EQ(rcode(std::as_bytes(std::span(answer))), 0);
     auto framed = std::string{'\0', static_cast<char>(query.size())} + query;
-    auto streamed = exchange(context, SOCK_STREAM, stream.port, framed);
+    auto streamed = exchange(SOCK_STREAM, streams.port, framed);
     ASSERT_GT(streamed.size(), 2);
     EXPECT_EQ(streamed.substr(2), answer);
-    agent_->link.guest = Ip4{INADDR_LOOPBACK + 1}; // now we are somebody else
-    EXPECT_EQ(exchange(context, SOCK_DGRAM, datagram.port, query), "");
-    EXPECT_EQ(exchange(context, SOCK_STREAM, stream.port, framed), "");
+    thread.there([&] { return agent_->link.guest = Ip4{INADDR_LOOPBACK + 1}; }); // now we are somebody else
+    EXPECT_EQ(exchange(SOCK_DGRAM, datagrams.port, query), "");
+    EXPECT_EQ(exchange(SOCK_STREAM, streams.port, framed), "");
+    thread.stop();
     resolver.stop("a");
-    context.restart();
-    context.run_for(std::chrono::milliseconds(50));
 }
 
 TEST(Agents, AFlowIsOfTheGuestThatSendsItAndOfItsOwnNames) {

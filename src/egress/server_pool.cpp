@@ -13,7 +13,7 @@ constexpr auto kFresh = std::chrono::seconds(4);
 // Neither an end nor bytes that nobody asked for: with either it is over.
 static bool silent(TcpStream& stream) {
     char byte = 0;
-    return ::recv(stream.socket().native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
+    return ::recv(stream.socket().fd(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) < 0 && errno == EAGAIN;
 }
 
 bool ServerPool::of_use(const Agent& agent, ServerConnection& connection) const {

@@ -22,7 +22,7 @@ namespace nullbox::egress {
 
 // The way to a server, for one connection of an agent or for one after the other.
 struct ServerConnection {
-    ServerConnection(tcp::socket socket, Deadline& deadline, Traffic& traffic)
+    ServerConnection(Socket socket, Deadline& deadline, Traffic& traffic)
         : tcp(std::move(socket), deadline, traffic) {}
     ByteStream& stream() { return tls ? static_cast<ByteStream&>(*tls) : tcp; }
 

@@ -15,8 +15,8 @@ constexpr auto kLingerTime = std::chrono::seconds(2);
 constexpr size_t kMaxLingerBytes = size_t{1} << 20;
 constexpr auto kEnded = "the connection was ended meanwhile";
 
-Session::Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client)
-    : setup_(std::move(setup)), flow_(std::move(flow)),
+Session::Session(Tasks& tasks, std::shared_ptr<ProxySetup> setup, Flow flow, Socket client)
+    : tasks_(tasks), setup_(std::move(setup)), flow_(std::move(flow)),
       decision_(flow_.agent->policy->decide(flow_.destination)),
       client_(std::move(client), deadline_, client_traffic_) {
     flow_.agent->open_connections++;
@@ -32,8 +32,8 @@ Session::~Session() {
 }
 
 void Session::close() {
-    client_.close();
-    if (server_) server_->tcp.close();
+    client_.socket().close();
+    if (server_) server_->tcp.socket().close();
 }
 
 // Of the same mode, with the same secrets and the same rules for requests, or it must begin anew.
@@ -128,15 +128,9 @@ Task<void> Session::serve_refusal() {
 // What the client says first, if it says it soon.
 Task<std::string> Session::first_bytes(Clock::duration time) {
     deadline_.limit(time);
-    auto waiting = std::make_shared<asio::steady_timer>(client_.socket().get_executor(), time);
-    waiting->async_wait([self = shared_from_this(), waiting](const ErrorCode& code) {
-        ErrorCode ignored;
-        if (!code) self->client_.socket().cancel(ignored);
-    });
+    auto late = loop().after(time, [this] { client_.socket().cancel(); });
     auto bytes = co_await client_.receive();
-    std::string first(bytes ? *bytes : "");
-    waiting->cancel();
-    co_return first;
+    co_return std::string(bytes ? *bytes : "");
 }
 
 Task<void> Session::linger() {
@@ -196,7 +190,7 @@ Task<void> Session::refuse(Refusal refusal, std::string_view first_bytes) {
         answer = alert_record(refusal.alert);
     else if (!first_bytes.empty() && first_bytes[0] >= 'A' && first_bytes[0] <= 'Z')
         answer = refusal_answer(*this, refusal);
-    if (answer.empty()) co_return client_.reset();
+    if (answer.empty()) co_return client_.socket().reset();
     deadline_.limit(kLingerTime);
     if (co_await client_.write(answer)) co_await linger();
 }
@@ -207,24 +201,16 @@ Task<Result<std::vector<IpAddress>>> Session::addresses() {
 }
 
 Task<Result<>> Session::connect_to(const IpAddress& address) {
-    auto executor = client_.socket().get_executor();
-    server_ = std::make_unique<ServerConnection>(tcp::socket(executor), deadline_, server_traffic_);
-    auto timer = std::make_shared<asio::steady_timer>(executor, setup_->times.connect);
-    auto late = std::make_shared<bool>(false);
-    timer->async_wait([self = shared_from_this(), timer, late, which = server_.get()](const ErrorCode& code) {
-        if (code || self->server_.get() != which) return;
-        *late = true;
-        which->tcp.close();
-    });
-    auto [code] =
-        co_await server().socket().async_connect(setup_->route(address, destination().port), kAwait);
-    timer->cancel();
-    auto what = cat("connect to ", address.text(), " port ", destination().port);
-    if (*late || !server().socket().is_open()) co_return errno_error(ETIMEDOUT, what);
-    if (code) co_return asio_error(code, what);
-    ErrorCode ignored;
-    server().socket().set_option(tcp::no_delay(true), ignored);
-    co_return Result<>();
+    server_ = std::make_unique<ServerConnection>(Socket(loop()), deadline_, server_traffic_);
+    auto& socket = server().socket();
+    auto late = loop().after(setup_->times.connect, [&] { socket.close(); });
+    auto connected = co_await socket.connect(setup_->route(address, destination().port));
+    if (connected)
+        socket.set_no_delay();
+    else
+        connected = errno_error(socket.is_open() ? connected.error().code : ETIMEDOUT,
+                                cat("connect to ", address.text(), " port ", destination().port));
+    co_return connected;
 }
 
 Task<bool> Session::try_addresses(const std::vector<IpAddress>& addresses, size_t most, Dialling& dialling) {
@@ -339,20 +325,17 @@ Task<bool> Session::pump(ByteStream& from, ByteStream& to, Scrubber* through) {
 
 Task<void> Session::relay(ByteStream& client, ByteStream& server, Scrubber* server_sends) {
     deadline_.keep(setup_->times.idle);
-    auto executor = client_.socket().get_executor();
-    asio::steady_timer other(executor, asio::steady_timer::time_point::max());
+    Condition other(loop());
     bool down_ended = false;
     // What it refers to lives until it has ended: this coroutine waits for it.
-    asio::co_spawn(
-        executor,
-        [&, self = shared_from_this()]() -> Task<void> {
-            if (!co_await self->pump(server, client, server_sends)) self->close();
-            down_ended = true;
-            other.cancel();
-        },
-        asio::detached);
+    auto down = [&]() -> Task<> {
+        if (!co_await pump(server, client, server_sends)) close();
+        down_ended = true;
+        other.notify();
+    };
+    tasks_.spawn(down());
     if (!co_await pump(client, server, nullptr)) close();
-    while (!down_ended) (void)co_await other.async_wait(kAwait);
+    while (!down_ended) co_await other.wait();
 }
 
 std::string refusal_answer(const Session& session, const Refusal& refusal, bool keep_body) {

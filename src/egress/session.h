@@ -27,7 +27,7 @@ struct Refusal {
 
 class Session final : public std::enable_shared_from_this<Session>, private ByteAllowance {
 public:
-    Session(std::shared_ptr<ProxySetup> setup, Flow flow, tcp::socket client);
+    Session(Tasks& tasks, std::shared_ptr<ProxySetup> setup, Flow flow, Socket client);
     ~Session();
     Task<void> run();
     void close();
@@ -41,7 +41,7 @@ public:
     const Decision& decision() const { return decision_; }
     ProxySetup& setup() { return *setup_; }
     Deadline& deadline() { return deadline_; }
-    TcpStream& client() { return client_; }
+    Loop& loop() const { return tasks_.loop(); }
     TcpStream& server() { return server_->tcp; }
     ServerConnection* server_connection() { return server_.get(); }
     void close_server() { server_.reset(); }
@@ -101,6 +101,7 @@ private:
 
     static inline uint64_t last_number_ = 0;
     const uint64_t number_ = ++last_number_; // no other session has it
+    Tasks& tasks_;
     std::shared_ptr<ProxySetup> setup_;
     Flow flow_;
     Decision decision_;

@@ -119,25 +119,24 @@ Task<void> Session::serve_tls(std::string bytes) {
 namespace {
 // Shared with two waits, of which one outlives the coroutine that started them by a moment.
 struct Race {
-    explicit Race(const asio::any_io_executor& executor)
-        : won(executor, asio::steady_timer::time_point::max()) {}
-    asio::steady_timer won;
+    explicit Race(Loop& loop) : won(loop) {}
+    Condition won;
     int first = 0;
-    void finish(int who) {
-        if (first == 0) first = who;
-        won.cancel();
-    }
 };
+Task<> take_part(std::shared_ptr<Race> race, Socket& socket, int number) {
+    (void)co_await socket.readable();
+    if (race->first == 0) race->first = number;
+    race->won.notify();
+}
 } // namespace
 
 Task<bool> Session::client_speaks_first() {
-    auto race = std::make_shared<Race>(client_.socket().get_executor());
-    client_.socket().async_wait(tcp::socket::wait_read, [race](const ErrorCode&) { race->finish(1); });
-    server().socket().async_wait(tcp::socket::wait_read, [race](const ErrorCode&) { race->finish(2); });
-    if (race->first == 0) co_await race->won.async_wait(kAwait);
-    ErrorCode ignored;
-    client_.socket().cancel(ignored);
-    server().socket().cancel(ignored);
+    auto race = std::make_shared<Race>(loop());
+    tasks_.spawn(take_part(race, client_.socket(), 1));
+    tasks_.spawn(take_part(race, server().socket(), 2));
+    if (race->first == 0) co_await race->won.wait();
+    client_.socket().cancel();
+    server().socket().cancel();
     co_return race->first == 1;
 }
 

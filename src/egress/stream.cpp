@@ -1,13 +1,11 @@
 #include "egress/stream.h"
 
 #include <array>
-#include <boost/asio/post.hpp>
 #include <cerrno>
 #include <memory>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
-#include <sys/socket.h>
 
 #include "base/text.h"
 
@@ -18,60 +16,35 @@ constexpr size_t kTlsRecordBytes = size_t{16} << 10; // of content
 // A connection on which there is always something lets the others go on after so many pieces.
 constexpr unsigned kMostInARow = 8;
 
-asio::ip::address to_asio(const IpAddress& address) {
-    if (address.v6) return asio::ip::address_v6(address.bytes);
-    return asio::ip::address_v4({address.bytes[0], address.bytes[1], address.bytes[2], address.bytes[3]});
-}
-
-IpAddress from_asio(const asio::ip::address& address) {
-    IpAddress out{.v6 = address.is_v6()};
-    if (out.v6)
-        out.bytes = address.to_v6().to_bytes();
-    else
-        std::ranges::copy(address.to_v4().to_bytes(), out.bytes.begin());
-    return out;
-}
-
 static Error used_up() { return error("the agent's budget of bytes is used up"); }
 
 Task<Result<std::string_view>> TcpStream::receive() {
     // One for all connections: it is used between two waits only.
     static std::array<char, kReceiveBytes> buffer;
-    if (++received_in_a_row_ > kMostInARow) {
-        received_in_a_row_ = 0;
-        co_await asio::post(socket_.get_executor(), asio::use_awaitable);
-    }
     for (;;) {
-        if (drained_) {
-            auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
-            if (code) co_return asio_error(code, "receive");
+        auto more = socket_.readable();
+        if (!more.await_ready() || ++received_in_a_row_ > kMostInARow) {
+            if (more.await_ready()) co_await yield(socket_.loop());
             received_in_a_row_ = 0;
         }
-        ssize_t count = ::recv(socket_.native_handle(), buffer.data(), buffer.size(), MSG_DONTWAIT);
-        // Less than there was room for is all that there was: the next one waits without asking first.
-        drained_ = count < static_cast<ssize_t>(buffer.size());
+        if (!co_await more) co_return errno_error(ECANCELED, "receive");
+        auto count = socket_.receive(buffer);
         if (count >= 0) {
             deadline_->touch();
             traffic_->received += static_cast<size_t>(count);
             if (!traffic_->take(static_cast<size_t>(count))) co_return used_up();
             co_return std::string_view(buffer.data(), static_cast<size_t>(count));
         }
-        if (errno != EAGAIN && errno != EINTR) co_return errno_error("receive");
+        if (errno != EAGAIN) co_return errno_error("receive");
     }
 }
 
-Task<bool> TcpStream::ready() {
-    auto [code] = co_await socket_.async_wait(tcp::socket::wait_read, kAwait);
-    drained_ = false;
-    co_return !code;
-}
+Task<bool> TcpStream::ready() { co_return co_await socket_.readable(); }
 
 // What the kernel takes without a wait is gone from bytes afterwards. False: it takes no more now.
 Result<bool> TcpStream::send_now(std::string_view& bytes) {
     while (!bytes.empty()) {
-        ssize_t count =
-            ::send(socket_.native_handle(), bytes.data(), bytes.size(), MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (count < 0 && errno == EINTR) continue;
+        auto count = socket_.send(bytes);
         if (count < 0 && errno == EAGAIN) return false;
         if (count < 0) return errno_error("send");
         bytes.remove_prefix(static_cast<size_t>(count));
@@ -89,8 +62,7 @@ Task<Result<>> TcpStream::write(std::string_view bytes) {
     std::string kept(bytes);
     bytes = kept;
     while (!*sent) {
-        auto [code] = co_await socket_.async_wait(tcp::socket::wait_write, kAwait);
-        if (code) co_return asio_error(code, "send");
+        if (!co_await socket_.writable()) co_return errno_error(ECANCELED, "send");
         sent = send_now(bytes);
         if (!sent) co_return sent.error();
     }
@@ -98,20 +70,8 @@ Task<Result<>> TcpStream::write(std::string_view bytes) {
 }
 
 Task<void> TcpStream::end() {
-    ErrorCode ignored;
-    socket_.shutdown(tcp::socket::shutdown_send, ignored);
+    socket_.end();
     co_return;
-}
-
-void TcpStream::close() {
-    ErrorCode ignored;
-    socket_.close(ignored);
-}
-
-void TcpStream::reset() {
-    ErrorCode ignored;
-    socket_.set_option(asio::socket_base::linger(true, 0), ignored);
-    socket_.close(ignored);
 }
 
 // What OpenSSL reads from and writes to.
@@ -174,9 +134,9 @@ Error TlsStream::failure(std::string_view what) const {
 // Sends what OpenSSL wants sent. Reader and writer may both come here: the bytes keep their order.
 Task<Result<>> TlsStream::flush() {
     while (flushing_) {
-        asio::steady_timer waiting(lower_.socket().get_executor(), asio::steady_timer::time_point::max());
+        Condition waiting(lower_.socket().loop());
         flushed_ = &waiting;
-        co_await waiting.async_wait(kAwait);
+        co_await waiting.wait();
     }
     flushing_ = true;
     Result<> sent;
@@ -185,7 +145,7 @@ Task<Result<>> TlsStream::flush() {
         sent = co_await lower_.write(bytes);
     }
     flushing_ = false;
-    if (auto* waiting = std::exchange(flushed_, nullptr)) waiting->cancel();
+    if (auto* waiting = std::exchange(flushed_, nullptr)) waiting->notify();
     co_return sent;
 }
 

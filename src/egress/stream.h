@@ -4,8 +4,7 @@
 
 #include <openssl/bio.h>
 
-#include "base/loop.h" // Clock
-#include "egress/async.h"
+#include "egress/socket.h"
 
 namespace nullbox::egress {
 
@@ -58,7 +57,7 @@ public:
 
 class TcpStream final : public ByteStream {
 public:
-    TcpStream(tcp::socket socket, Deadline& deadline, Traffic& traffic)
+    TcpStream(Socket socket, Deadline& deadline, Traffic& traffic)
         : socket_(std::move(socket)), deadline_(&deadline), traffic_(&traffic) {}
     // From now on, while nobody waits for it: what flows counts for these.
     void belong_to(Deadline& deadline, Traffic& traffic) {
@@ -69,17 +68,14 @@ public:
     Task<bool> ready() override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
-    void close();
-    void reset(); // the peer sees RST, not an orderly end
-    tcp::socket& socket() { return socket_; }
+    Socket& socket() { return socket_; }
 
 private:
     Result<bool> send_now(std::string_view& bytes);
-    tcp::socket socket_;
+    Socket socket_;
     Deadline* deadline_;
     Traffic* traffic_;
     unsigned received_in_a_row_ = 0; // without a wait
-    bool drained_ = false;           // by the last receive(): a wait tells of what came since
 };
 
 // TLS by OpenSSL, whose bytes go through the lower stream here. Between two records nothing is kept but its
@@ -117,7 +113,7 @@ private:
     std::string kept_;        // what unread_ is of, if there was a wait since it came
     std::string unsent_;
     bool flushing_ = false;
-    asio::steady_timer* flushed_ = nullptr; // of the one who waits until flushing_ ends
+    Condition* flushed_ = nullptr; // of the one who waits until flushing_ ends
 };
 
 // Reads a stream in pieces of what the reader wants, with what was read ahead kept.

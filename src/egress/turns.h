@@ -4,8 +4,7 @@
 #include <deque>
 #include <memory>
 
-#include "base/loop.h" // Clock
-#include "egress/async.h"
+#include "egress/task.h"
 
 namespace nullbox::egress {
 
@@ -42,8 +41,7 @@ private:
 // From the end of wait() until it goes out of scope. It may outlive whoever made the Turns.
 class Turn {
 public:
-    Turn(std::shared_ptr<Turns> turns, const asio::any_io_executor& executor)
-        : turns_(std::move(turns)), timer_(executor) {}
+    Turn(std::shared_ptr<Turns> turns, Loop& loop) : turns_(std::move(turns)), changed_(loop) {}
     Turn(const Turn&) = delete;
     ~Turn() { end(); }
     Task<> wait() {
@@ -55,8 +53,7 @@ public:
         turns_->waiting_.push_back(this);
         auto came = Clock::now();
         while (!given_) {
-            timer_.expires_at(turns_->patient_until(came));
-            co_await timer_.async_wait(kAwait);
+            co_await changed_.wait_until(turns_->patient_until(came));
             auto now = Clock::now();
             if (given_ || now < turns_->patient_until(came)) continue;
             turns_->add(now >= turns_->still_until(came) ? turns_->all_ : 1);
@@ -81,10 +78,10 @@ private:
         auto* next = turns.waiting_.front();
         turns.waiting_.pop_front();
         next->given_ = true;
-        next->timer_.cancel();
+        next->changed_.notify();
     }
     std::shared_ptr<Turns> turns_;
-    asio::steady_timer timer_;
+    Condition changed_;
     bool given_ = false;
 };
 

@@ -1,14 +1,14 @@
 #include "egress/upstream.h"
 
 #include <algorithm>
-#include <boost/asio/read.hpp>
-#include <boost/asio/write.hpp>
+#include <cerrno>
 #include <openssl/rand.h>
 
 #include "base/text.h"
 
 namespace nullbox::egress {
 
+constexpr size_t kMaxUdpAnswer = 4096;
 constexpr size_t kMaxCached = 512;
 constexpr uint32_t kLeastTtl_s = 5, kMostTtl_s = 300;
 constexpr size_t kMaxServers = 4;
@@ -17,9 +17,8 @@ constexpr size_t kMostRemembered = 16;
 constexpr auto kFailingTime = std::chrono::seconds(60); // a server that failed is asked last for so long
 constexpr auto kTcpOnlyTime = std::chrono::minutes(10); // one that answered by TCP only is asked that way
 
-Upstream::Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers,
-                   Options options)
-    : context_(context), servers_(std::move(servers)), options_(std::move(options)) {}
+Upstream::Upstream(Loop& loop, std::function<std::vector<IpAddress>()> servers, Options options)
+    : loop_(loop), servers_(std::move(servers)), options_(std::move(options)) {}
 
 // A question that nobody off the path can answer: a random id, and by UDP a bit of chance in each letter.
 static Result<dns::UpstreamQuestion> random_question(const HostName& name, uint16_t type, bool by_tcp) {
@@ -35,62 +34,47 @@ static Result<dns::UpstreamQuestion> random_question(const HostName& name, uint1
     return question;
 }
 
-// Closes the socket when time is up; the socket lives as long as the timer may fire.
-template <typename Socket>
-static void close_in_time(asio::steady_timer& timer, const std::shared_ptr<Socket>& socket,
-                          std::chrono::milliseconds time) {
-    timer.expires_after(time);
-    timer.async_wait([socket](const ErrorCode& code) {
-        ErrorCode ignored;
-        if (!code) socket->close(ignored);
-    });
-}
-
-Task<Result<std::vector<std::byte>>> Upstream::exchange_udp(udp::endpoint server,
+Task<Result<std::vector<std::byte>>> Upstream::exchange_udp(Endpoint server,
                                                             const dns::UpstreamQuestion& question) {
-    auto socket = std::make_shared<udp::socket>(context_);
-    asio::steady_timer timer(context_);
-    ErrorCode code;
-    socket->open(server.protocol(), code);
-    if (!code) socket->connect(server, code); // only its datagrams arrive
+    auto opened = Socket::datagram(loop_, server);
+    if (!opened) co_return opened.error();
+    auto& socket = *opened;
     auto query = dns::encode(question);
-    if (!code) socket->send(asio::buffer(query), 0, code);
-    if (code) co_return asio_error(code, "send");
-    close_in_time(timer, socket, options_.timeout);
-    std::vector<std::byte> message(4096);
-    for (;;) {
-        auto [failed, count] = co_await socket->async_receive(asio::buffer(message), kAwait);
-        if (!socket->is_open()) co_return errno_error(ETIMEDOUT, "no answer");
-        if (failed) co_return asio_error(failed, "receive");
-        std::span datagram(message.data(), count);
-        if (!dns::parse_answer(datagram, question))
-            continue; // forged, late or broken: the right one may come
-        timer.cancel();
-        co_return std::vector<std::byte>(datagram.begin(), datagram.end());
+    if (socket.send({reinterpret_cast<const char*>(query.data()), query.size()}) < 0)
+        co_return errno_error("send");
+    auto late = loop_.after(options_.timeout, [&] { socket.close(); });
+    std::vector<std::byte> message(kMaxUdpAnswer);
+    while (co_await socket.readable()) {
+        auto count = socket.receive({reinterpret_cast<char*>(message.data()), message.size()});
+        if (count < 0 && errno == EAGAIN) continue;
+        if (count < 0) co_return errno_error("receive");
+        std::span datagram(message.data(), static_cast<size_t>(count));
+        // One that is forged, late or broken is passed over: the right one may come.
+        if (dns::parse_answer(datagram, question))
+            co_return std::vector<std::byte>(datagram.begin(), datagram.end());
     }
+    co_return errno_error(ETIMEDOUT, "no answer");
 }
 
-Task<Result<std::vector<std::byte>>> Upstream::exchange_tcp(tcp::endpoint server,
-                                                            const dns::UpstreamQuestion& question) {
-    auto socket = std::make_shared<tcp::socket>(context_);
-    asio::steady_timer timer(context_);
-    close_in_time(timer, socket, options_.timeout);
-    auto failure = [&](const ErrorCode& code, std::string_view doing) {
-        return socket->is_open() ? asio_error(code, doing) : errno_error(ETIMEDOUT, "no answer");
-    };
-    auto [unconnected] = co_await socket->async_connect(server, kAwait);
-    if (unconnected) co_return failure(unconnected, "connect");
+static Task<Result<std::vector<std::byte>>> ask_by_tcp(Socket& socket, Endpoint server,
+                                                       const dns::UpstreamQuestion& question) {
+    if (auto connected = co_await socket.connect(server); !connected) co_return connected.error();
     auto query = dns::encode(question);
     std::array<std::byte, 2> size{std::byte(query.size() >> 8), std::byte(query.size() & 0xff)};
     query.insert(query.begin(), size.begin(), size.end());
-    auto [unsent, sent] = co_await asio::async_write(*socket, asio::buffer(query), kAwait);
-    if (unsent) co_return failure(unsent, "send");
-    auto [no_size, size_read] = co_await asio::async_read(*socket, asio::buffer(size), kAwait);
-    if (no_size) co_return failure(no_size, "receive");
+    if (auto sent = co_await socket.send_all(query); !sent) co_return sent.error();
+    if (auto came = co_await socket.receive_all(size); !came) co_return came.error();
     std::vector<std::byte> message(size_t(size[0]) << 8 | size_t(size[1]));
-    auto [no_message, read] = co_await asio::async_read(*socket, asio::buffer(message), kAwait);
-    if (no_message) co_return failure(no_message, "receive");
-    timer.cancel();
+    if (auto came = co_await socket.receive_all(message); !came) co_return came.error();
+    co_return message;
+}
+
+Task<Result<std::vector<std::byte>>> Upstream::exchange_tcp(Endpoint server,
+                                                            const dns::UpstreamQuestion& question) {
+    Socket socket(loop_);
+    auto late = loop_.after(options_.timeout, [&] { socket.close(); });
+    auto message = co_await ask_by_tcp(socket, server, question);
+    if (!message && !socket.is_open()) co_return errno_error(ETIMEDOUT, "no answer");
     co_return message;
 }
 
@@ -99,21 +83,20 @@ Task<Result<dns::UpstreamAnswer>> Upstream::ask_server(IpAddress server, const H
     if (!by_tcp) {
         auto question = random_question(name, type, false);
         if (!question) co_return question.error();
-        auto message = co_await exchange_udp({where(server), options_.port}, *question);
+        auto message = co_await exchange_udp(where(server), *question);
         if (!message) co_return message.error();
         auto answer = dns::parse_answer(*message, *question);
         if (!answer || !answer->truncated) co_return answer;
     }
     auto question = random_question(name, type, true);
     if (!question) co_return question.error();
-    auto message = co_await exchange_tcp({where(server), options_.port}, *question);
+    auto message = co_await exchange_tcp(where(server), *question);
     if (!message) co_return message.error();
     co_return dns::parse_answer(*message, *question);
 }
 
-asio::ip::address Upstream::where(const IpAddress& server) const {
-    if (server.link_local6()) return asio::ip::address_v6(server.bytes, reach().link);
-    return to_asio(server);
+Endpoint Upstream::where(const IpAddress& server) const {
+    return {server, options_.port, server.link_local6() ? reach().link : 0};
 }
 
 // --- what is remembered of servers

@@ -9,9 +9,8 @@
 #include <functional>
 #include <map>
 
-#include "base/loop.h"
-#include "egress/async.h"
 #include "egress/dns_message.h"
+#include "egress/socket.h"
 
 namespace nullbox::egress {
 
@@ -31,9 +30,9 @@ public:
         std::function<Reach()> reach = {};        // asked at each look-up; none: IPv4
     };
     // servers: asked for at each look-up, in order of preference.
-    Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers, Options options);
-    Upstream(asio::io_context& context, std::function<std::vector<IpAddress>()> servers)
-        : Upstream(context, std::move(servers), Options{}) {}
+    Upstream(Loop& loop, std::function<std::vector<IpAddress>()> servers, Options options);
+    Upstream(Loop& loop, std::function<std::vector<IpAddress>()> servers)
+        : Upstream(loop, std::move(servers), Options{}) {}
 
     // IPv4 addresses, or IPv6 ones for a name that has only these; the other way round where IPv6 is all that
     // the box has. Never empty.
@@ -54,21 +53,19 @@ private:
     Task<Result<dns::UpstreamAnswer>> ask(const HostName& name, uint16_t type);
     Task<Result<dns::UpstreamAnswer>> ask_server(IpAddress server, const HostName& name, uint16_t type,
                                                  bool by_tcp);
-    Task<Result<std::vector<std::byte>>> exchange_udp(udp::endpoint server,
-                                                      const dns::UpstreamQuestion& question);
-    Task<Result<std::vector<std::byte>>> exchange_tcp(tcp::endpoint server,
-                                                      const dns::UpstreamQuestion& question);
+    Task<Result<std::vector<std::byte>>> exchange_udp(Endpoint server, const dns::UpstreamQuestion& question);
+    Task<Result<std::vector<std::byte>>> exchange_tcp(Endpoint server, const dns::UpstreamQuestion& question);
     // The servers to ask now: in order of preference, but those that lately failed after the others.
     std::vector<IpAddress> servers_in_order();
     void failed(const IpAddress& server);
     void answered(const IpAddress& server, bool by_tcp);
     bool by_tcp_only(const IpAddress& server);
-    asio::ip::address where(const IpAddress& server) const;
+    Endpoint where(const IpAddress& server) const;
     using Asked = std::pair<HostName, uint16_t>; // type 0: lookup()
     const Cached* cached(const Asked& asked);
     void remember(const Asked& asked, const Result<std::vector<IpAddress>>& addresses, uint32_t ttl_s);
 
-    asio::io_context& context_;
+    Loop& loop_;
     std::function<std::vector<IpAddress>()> servers_;
     Options options_;
     std::map<Asked, Cached> cache_;

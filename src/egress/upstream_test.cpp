@@ -13,25 +13,27 @@ namespace nullbox::egress {
 class UpstreamTest : public testing::Test {
 protected:
     Result<std::vector<IpAddress>> lookup(std::string_view name, size_t servers = 1) {
-        asio::io_context context;
         Upstream upstream(
-            context, [servers] { return std::vector<IpAddress>(servers, *IpAddress::parse("127.0.0.1")); },
+            *loop_, [servers] { return std::vector<IpAddress>(servers, *IpAddress::parse("127.0.0.1")); },
             {.port = dns_.port(),
              .timeout = std::chrono::milliseconds(200),
              .hosts = hosts_,
              .reach = [this] { return reach_; }});
-        return lookup(context, upstream, name);
+        return lookup(upstream, name);
     }
     // Of one that is asked more than once.
-    static Result<std::vector<IpAddress>> lookup(asio::io_context& context, Upstream& upstream,
-                                                 std::string_view name) {
+    Result<std::vector<IpAddress>> lookup(Upstream& upstream, std::string_view name) {
         Result<std::vector<IpAddress>> found = error("not asked");
         auto task = [&]() -> Task<void> { found = co_await upstream.lookup(*HostName::parse(name)); };
-        asio::co_spawn(context, task(), asio::detached);
-        context.restart();
-        context.run();
+        run(task());
         return found;
     }
+    void run(Task<> task) {
+        Tasks tasks(*loop_);
+        tasks.spawn(std::move(task));
+        ASSERT_TRUE(tasks.run());
+    }
+    std::unique_ptr<Loop> loop_ = *Loop::make();
     TestDns dns_;
     std::map<HostName, IpAddress> hosts_;
     Reach reach_;
@@ -60,8 +62,7 @@ TEST_F(UpstreamTest, ABoxWithIpv6OnlyAsksForThatFirst) {
 
 TEST_F(UpstreamTest, TheOtherFamilyIsAskedForWhereTheBoxHasIt) {
     dns_.set("both.example.org", {"8.8.4.4", "2606:4700::1111"});
-    asio::io_context context;
-    Upstream upstream(context, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
+    Upstream upstream(*loop_, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
                       {.port = dns_.port(), .reach = [this] { return reach_; }});
     auto other = [&](bool family_v6) {
         std::string found;
@@ -70,9 +71,7 @@ TEST_F(UpstreamTest, TheOtherFamilyIsAskedForWhereTheBoxHasIt) {
                  co_await upstream.lookup_other(*HostName::parse("both.example.org"), family_v6))
                 found += one.text() + " ";
         };
-        asio::co_spawn(context, task(), asio::detached);
-        context.restart();
-        context.run();
+        run(task());
         return found;
     };
     EXPECT_EQ(other(false), "");
@@ -90,10 +89,9 @@ TEST_F(UpstreamTest, TheOtherFamilyIsAskedForWhereTheBoxHasIt) {
 TEST_F(UpstreamTest, AServerThatAnswersByTcpOnlyIsRemembered) {
     for (auto name : {"a.example.org", "b.example.org"}) dns_.set(name, {"8.8.4.4"});
     dns_.lower_case = dns_.by_tcp = true;
-    asio::io_context context;
-    Upstream upstream(context, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
+    Upstream upstream(*loop_, [] { return std::vector{*IpAddress::parse("127.0.0.1")}; },
                       {.port = dns_.port(), .timeout = std::chrono::milliseconds(200)});
-    auto ask = [&](std::string_view name) { return lookup(context, upstream, name).has_value(); };
+    auto ask = [&](std::string_view name) { return lookup(upstream, name).has_value(); };
     EXPECT_TRUE(ask("a.example.org"));
     EXPECT_EQ(dns_.queries(), 2) << "by UDP in vain, then by TCP";
     EXPECT_TRUE(ask("b.example.org"));
@@ -166,10 +164,9 @@ TEST_F(UpstreamTest, AServerThatFailedIsAskedLast) {
     };
     for (auto name : {"a.example.org", "b.example.org"}) dns_.set(name, {"8.8.4.4"});
     std::vector servers{*IpAddress::parse("127.0.0.2"), *IpAddress::parse("127.0.0.1")};
-    asio::io_context context;
-    Upstream upstream(context, [&] { return servers; },
+    Upstream upstream(*loop_, [&] { return servers; },
                       {.port = dns_.port(), .timeout = std::chrono::milliseconds(200), .hosts = {}});
-    auto ask = [&](std::string_view name) { return lookup(context, upstream, name).has_value(); };
+    auto ask = [&](std::string_view name) { return lookup(upstream, name).has_value(); };
     EXPECT_TRUE(ask("a.example.org"));
     EXPECT_EQ(questions_to_silent(), 1);
     EXPECT_TRUE(ask("b.example.org"));

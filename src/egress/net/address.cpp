@@ -99,6 +99,11 @@ IpAddress IpAddress::of(Ip4 address) {
     return out;
 }
 
+Ip4 IpAddress::ip4() const {
+    if (v6) return {};
+    return {uint32_t{bytes[0]} << 24 | uint32_t{bytes[1]} << 16 | uint32_t{bytes[2]} << 8 | bytes[3]};
+}
+
 std::optional<IpAddress> IpAddress::parse(std::string_view text) {
     if (auto v4 = Ip4::parse(text)) return of(*v4);
     if (text.find(':') == std::string_view::npos || text.find('\0') != std::string_view::npos)

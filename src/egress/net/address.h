@@ -68,11 +68,20 @@ struct IpAddress {
     size_t size() const { return v6 ? 16 : 4; }
     std::string text() const;
     static IpAddress of(Ip4 address);
+    Ip4 ip4() const; // 0.0.0.0 for one of IPv6
     static IpAddress of(const Ip6& address) { return {.v6 = true, .bytes = address.bytes}; }
     bool link_local6() const { return v6 && Ip6{bytes}.link_local(); }
     static std::optional<IpAddress> parse(std::string_view text);
     // Of 4 or 16 bytes in network order; anything else is nothing.
     static std::optional<IpAddress> from_bytes(std::span<const std::byte> bytes);
+};
+
+// Where to connect to, or who has connected.
+struct Endpoint {
+    IpAddress address;
+    uint16_t port = 0;
+    uint32_t link = 0; // the interface's index, where the address is of a link (fe80::/10)
+    bool operator==(const Endpoint&) const = default;
 };
 
 // One of this box's addresses, and the network that it is in.
