@@ -30,7 +30,7 @@ def rows() -> list[Row]:
     for mode, (does, peer) in MODES.items():
         for what, counted in WHATS.items():
             found += [Row(f"proxy_{mode}_{what}", "1/s", peer_name=peer, least_ratio=LEAST[mode],
-                          note=f"{counted}; {does}; the proxy has {PERCENT_OF_A_CORE} % of a core"),
+                          note=f"{counted}; {does}; the proxy has {PERCENT_OF_A_CORE[what]} % of a core"),
                       Row(f"proxy_{mode}_{what}_whole", "1/s", peer_name=peer, note="the same with a whole core"),
                       Row(f"proxy_{mode}_{what}_cpu", "us", peer_name=peer, most_ratio=1 / LEAST[mode],
                           note="processor time of the proxy for each, with a whole core")]
@@ -66,7 +66,7 @@ def measure(rows: list[Row], accel: qemu.Acceleration, runs: int) -> None:
             values = {"egress": many, "haproxy": few}
         else:
             mode, what, *which = row.name.removeprefix("proxy_").split("_")
-            turns_of = found["turns" if which else "limited"][f"{mode}_{what}"]
+            turns_of = found["whole" if which else "part"][f"{mode}_{what}"]
             figure = "cpu_us" if which == ["cpu"] else "per_second"
             values = {proxy: [turn[figure] for turn in turns] for proxy, turns in turns_of.items()}
         measured(row, values["egress"], values["haproxy"])

@@ -1,5 +1,6 @@
 #include "tls_end.h"
 
+#include <array>
 #include <openssl/err.h>
 #include <sys/socket.h>
 
@@ -44,13 +45,12 @@ TlsEnd::State TlsEnd::state_of(int answer) const {
 TlsEnd::State TlsEnd::handshake() { return state_of(SSL_do_handshake(ssl_)); }
 
 TlsEnd::State TlsEnd::read(std::string& into) {
+    static std::array<char, kReadBytes> buffer; // one thread
     bool added = false;
     do { // what OpenSSL holds already, no event tells
-        size_t held = into.size();
-        into.resize(held + kReadBytes);
-        int count = SSL_read(ssl_, into.data() + held, kReadBytes);
-        into.resize(held + static_cast<size_t>(count > 0 ? count : 0));
+        int count = SSL_read(ssl_, buffer.data(), kReadBytes);
         if (count <= 0) return added ? State::Done : state_of(count);
+        into.append(buffer.data(), static_cast<size_t>(count));
         added = true;
     } while (SSL_has_pending(ssl_));
     return State::Done;
