@@ -149,6 +149,64 @@ TEST_F(ProxyTest, AnotherPortPassesAnyProtocol) {
     EXPECT_EQ(client.receive_until("\n"), "hello\n");
 }
 
+// More than any buffer holds, while who receives is slow: it stays in the kernel, and arrives as it is.
+std::string much() {
+    std::string bytes(24 << 20, 0);
+    uint32_t state = 1;
+    for (char& c : bytes) c = static_cast<char>((state = state * 1664525 + 1013904223) >> 24);
+    return bytes;
+}
+
+std::string read_to_the_end(int fd) {
+    std::string all;
+    std::vector<char> piece(1 << 20);
+    for (ssize_t count = 0; (count = ::recv(fd, piece.data(), piece.size(), 0)) > 0;)
+        all.append(piece.data(), static_cast<size_t>(count));
+    return all;
+}
+
+TEST_F(ProxyTest, MuchArrivesWholeInBothDirections) {
+    policy({.allow = {"api.example.org:2222"}});
+    const auto sent = much();
+    std::string received;
+    origin(nullptr, {});
+    origin_->raw = [&](int fd) {
+        std::this_thread::sleep_for(100ms);
+        received = read_to_the_end(fd);
+        for (std::string_view rest = sent; !rest.empty();) {
+            auto count = ::send(fd, rest.data(), rest.size(), MSG_NOSIGNAL);
+            if (count <= 0) return;
+            rest.remove_prefix(static_cast<size_t>(count));
+        }
+    };
+    start(2222);
+    TestClient client(port_);
+    client.send(sent);
+    client.end();
+    std::this_thread::sleep_for(100ms);
+    EXPECT_TRUE(client.receive_all() == sent);
+    EXPECT_TRUE(received == sent);
+    stop();
+    EXPECT_EQ(agent_->counters.bytes_up, sent.size());
+    EXPECT_EQ(agent_->counters.bytes_down, sent.size());
+}
+
+// Control: move_to() asks before bytes go on.
+TEST_F(ProxyTest, MuchEndsWithTheBudgetToo) {
+    constexpr size_t kLimit = 5'000'000;
+    policy({.allow = {"api.example.org:2222"}, .budget = {.bytes = kLimit}});
+    const auto sent = much();
+    origin(nullptr, {});
+    origin_->raw = [&](int fd) { (void)!::send(fd, sent.data(), sent.size(), MSG_NOSIGNAL); };
+    start(2222);
+    TestClient client(port_);
+    std::this_thread::sleep_for(100ms);
+    auto received = client.receive_all();
+    EXPECT_GT(received.size(), kLimit / 2);
+    EXPECT_LE(received.size(), kLimit);
+    EXPECT_TRUE(sent.starts_with(received));
+}
+
 // Control: serve_relay() holds TLS to the name on other ports too.
 TEST_F(ProxyTest, TlsOnAnotherPortIsHeldToItsName) {
     policy({.allow = {"api.example.org:8443"}});

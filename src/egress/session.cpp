@@ -324,17 +324,21 @@ Task<bool> Session::pump(ByteStream& from, ByteStream& to, Scrubber* through) {
 }
 
 Task<void> Session::relay(ByteStream& client, ByteStream& server, Scrubber* server_sends) {
+    return both(pump(client, server, nullptr), pump(server, client, server_sends));
+}
+
+Task<void> Session::both(Task<bool> up, Task<bool> down) {
     deadline_.keep(setup_->times.idle);
     Condition other(loop());
     bool down_ended = false;
     // What it refers to lives until it has ended: this coroutine waits for it.
-    auto down = [&]() -> Task<> {
-        if (!co_await pump(server, client, server_sends)) close();
+    auto and_tell = [&]() -> Task<> {
+        if (!co_await down) close();
         down_ended = true;
         other.notify();
     };
-    tasks_.spawn(down());
-    if (!co_await pump(client, server, nullptr)) close();
+    tasks_.spawn(and_tell());
+    if (!co_await up) close();
     while (!down_ended) co_await other.wait();
 }
 

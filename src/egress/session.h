@@ -93,6 +93,9 @@ private:
     Task<bool> try_addresses(const std::vector<IpAddress>& addresses, size_t most, Dialling& dialling);
     std::optional<Refusal> no_connection_left();
     Task<bool> pump(ByteStream& from, ByteStream& to, Scrubber* through);
+    static Task<bool> pass(TcpStream& from, TcpStream& to);
+    Task<void> both(Task<bool> up, Task<bool> down);
+    Task<void> pass_both_ways() { return both(pass(client_, server()), pass(server(), client_)); }
     Task<bool> client_speaks_first();
     Record record_of(RecordKind kind, Verdict verdict) const; // without an address: it may be another by then
     void record_allowed(const IpAddress& address);

@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
@@ -206,6 +207,21 @@ ssize_t Socket::send(std::string_view bytes) {
     while (count < 0 && errno == EINTR);
     return count;
 }
+
+static ssize_t move(int from, int to, size_t most) {
+    ssize_t count = -1;
+    do count = ::splice(from, nullptr, to, nullptr, most, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+    while (count < 0 && errno == EINTR);
+    return count;
+}
+
+ssize_t Socket::receive_into(int pipe, size_t most) {
+    auto count = move(fd(), pipe, most);
+    if (state_ && count < 0 && errno == EAGAIN) state_->may_read = false;
+    return count;
+}
+
+ssize_t Socket::send_from(int pipe, size_t count) { return move(pipe, fd(), count); }
 
 Task<Result<>> Socket::receive_all(std::span<std::byte> into) {
     while (!into.empty()) {

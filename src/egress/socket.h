@@ -52,6 +52,10 @@ public:
     // was: readable() knows.
     ssize_t receive(std::span<char> into);
     ssize_t send(std::string_view bytes);
+    // The same from and to a pipe, without a copy (splice(2)). Nothing but an error tells receive_into() of
+    // the end: receive() does.
+    ssize_t receive_into(int pipe, size_t most);
+    ssize_t send_from(int pipe, size_t count);
     // Both in full. An end in the middle is ECONNRESET.
     Task<Result<>> receive_all(std::span<std::byte> into);
     Task<Result<>> send_all(std::span<const std::byte> bytes);

@@ -102,6 +102,21 @@ Task<std::optional<Refusal>> Session::forward_second_hello(std::string& bytes) {
     co_return check_hello(co_await read_hello(bytes));
 }
 
+// One way, as pump(), where nobody looks into it.
+Task<bool> Session::pass(TcpStream& from, TcpStream& to) {
+    for (;;) {
+        auto received = co_await from.receive();
+        if (!received) co_return false;
+        if (received->empty()) {
+            co_await to.end();
+            co_return true;
+        }
+        if (auto sent = co_await to.write(*received); !sent) co_return false;
+        if (!from.overflows()) continue;
+        if (auto moved = co_await from.move_to(to); !moved) co_return false;
+    }
+}
+
 // received: what was read already.
 Task<void> Session::serve_tls(std::string bytes) {
     deadline_.limit(setup_->times.hello);
@@ -113,7 +128,7 @@ Task<void> Session::serve_tls(std::string bytes) {
     if (auto wrong = co_await forward_hello(bytes)) co_return co_await refuse(*wrong, first);
     if (!bytes.empty())
         if (auto sent = co_await server().write(bytes); !sent) co_return;
-    co_await relay(client_, server());
+    co_await pass_both_ways();
 }
 
 namespace {
@@ -145,7 +160,7 @@ Task<void> Session::serve_relay() {
     if (auto dialled = co_await dial(); !dialled)
         co_return co_await refuse(dialled.error(), co_await first_bytes(std::chrono::seconds(1)));
     bool by_name = std::holds_alternative<HostName>(destination().host);
-    if (!by_name) co_return co_await relay(client_, server());
+    if (!by_name) co_return co_await pass_both_ways();
     bool client_first = co_await client_speaks_first();
     std::string bytes;
     if (client_first) {
@@ -154,7 +169,7 @@ Task<void> Session::serve_relay() {
         if (bytes.starts_with(kHandshakeRecord)) co_return co_await serve_tls(std::move(bytes));
         if (auto sent = co_await server().write(bytes); !sent) co_return;
     }
-    co_await relay(client_, server());
+    co_await pass_both_ways();
 }
 
 } // namespace nullbox::egress

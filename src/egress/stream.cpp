@@ -2,6 +2,7 @@
 
 #include <array>
 #include <cerrno>
+#include <fcntl.h>
 #include <memory>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
@@ -30,6 +31,7 @@ Task<Result<std::string_view>> TcpStream::receive() {
         if (!co_await more) co_return errno_error(ECANCELED, "receive");
         auto count = socket_.receive(buffer);
         if (count >= 0) {
+            overflows_ = count == static_cast<ssize_t>(buffer.size());
             deadline_->touch();
             traffic_->received += static_cast<size_t>(count);
             if (!traffic_->take(static_cast<size_t>(count))) co_return used_up();
@@ -67,6 +69,35 @@ Task<Result<>> TcpStream::write(std::string_view bytes) {
         if (!sent) co_return sent.error();
     }
     co_return Result<>();
+}
+
+// Of a pipe with so many in it.
+Task<Result<>> TcpStream::send_from(int pipe, size_t bytes) {
+    while (bytes > 0) {
+        auto count = socket_.send_from(pipe, bytes);
+        if (count < 0 && errno != EAGAIN) co_return errno_error("send");
+        if (count < 0 && !co_await socket_.writable()) co_return errno_error(ECANCELED, "send");
+        if (count < 0) continue;
+        bytes -= static_cast<size_t>(count);
+        traffic_->sent += static_cast<size_t>(count);
+        deadline_->touch();
+    }
+    co_return Result<>();
+}
+
+Task<Result<>> TcpStream::move_to(TcpStream& to) {
+    auto pipe = make_pipe(O_NONBLOCK);
+    if (!pipe) co_return Result<>(); // no descriptors left: receive() and write() do it
+    for (unsigned in_a_row = 1;; in_a_row++) {
+        auto count = socket_.receive_into(pipe->write.get(), kReceiveBytes);
+        if (count <= 0) co_return Result<>(); // receive() knows why
+        auto bytes = static_cast<size_t>(count);
+        deadline_->touch();
+        traffic_->received += bytes;
+        if (!traffic_->take(bytes) || !to.traffic_->take(bytes)) co_return used_up();
+        if (auto sent = co_await to.send_from(pipe->read.get(), bytes); !sent) co_return sent;
+        if (in_a_row % kMostInARow == 0) co_await yield(socket_.loop());
+    }
 }
 
 Task<void> TcpStream::end() {

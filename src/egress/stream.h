@@ -68,14 +68,20 @@ public:
     Task<bool> ready() override;
     Task<Result<>> write(std::string_view bytes) override;
     Task<void> end() override;
+    // The last receive() filled its buffer: there is more than this can take out at once.
+    bool overflows() const { return overflows_; }
+    // What more there is goes on to the other one and stays in the kernel, until there is no more for now.
+    Task<Result<>> move_to(TcpStream& to);
     Socket& socket() { return socket_; }
 
 private:
     Result<bool> send_now(std::string_view& bytes);
+    Task<Result<>> send_from(int pipe, size_t bytes);
     Socket socket_;
     Deadline* deadline_;
     Traffic* traffic_;
     unsigned received_in_a_row_ = 0; // without a wait
+    bool overflows_ = false;
 };
 
 // TLS by OpenSSL, whose bytes go through the lower stream here. Between two records nothing is kept but its

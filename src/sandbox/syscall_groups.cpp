@@ -140,6 +140,12 @@ static Rules clock() {
     return rules;
 }
 
+static Rules splice() {
+    Rules rules;
+    allow(rules, "bytes from one descriptor to another that stay in the kernel", {SYS_splice});
+    return rules;
+}
+
 static Rules threads() {
     Rules rules;
     allow_if(rules, "start a thread, but no process", SYS_clone,
@@ -222,6 +228,7 @@ constexpr std::array kGroups = {
     Group{"@network", network},
     Group{"@network-control", network_control},
     Group{"@clock", clock},
+    Group{"@splice", splice},
     Group{"@threads", threads},
     Group{"@process", process},
     Group{"@privileges", privileges},
