@@ -112,7 +112,7 @@ Task<> Resolver::serve_stream(std::shared_ptr<Service> service, std::shared_ptr<
 Result<> Resolver::serve(std::shared_ptr<Agent> agent, Fd datagrams, Fd streams) {
     stop(agent->name);
     auto& loop = tasks_.loop();
-    auto service = std::make_shared<Service>(records_, agent, std::move(datagrams));
+    auto service = std::make_shared<Service>(records_, std::move(agent), std::move(datagrams));
     auto* of = service.get(); // which ends with what it watches
     service->watch = TRY(loop.watch(of->datagrams.get(), EPOLLIN, [of](uint32_t) { of->answer_datagram(); }));
     service->listener =
@@ -122,7 +122,7 @@ Result<> Resolver::serve(std::shared_ptr<Agent> agent, Fd datagrams, Fd streams)
             tasks_.spawn(serve_stream(services_.at(of->agent->name),
                                       std::make_shared<Socket>(tasks_.loop(), std::move(stream))));
         }));
-    services_[agent->name] = std::move(service);
+    services_[of->agent->name] = std::move(service);
     return {};
 }
 

@@ -94,8 +94,9 @@ struct Socket::State : std::enable_shared_from_this<State> {
         // Asked anew, epoll tells of what has been so before.
         if (watch) return watch.set_events(events).has_value();
         auto watched = loop.watch(fd.get(), events, [this](uint32_t happened) { tell(happened); });
-        if (watched) watch = *std::move(watched);
-        return watched.has_value();
+        if (!watched) return false;
+        watch = *std::move(watched);
+        return true;
     }
     void tell(uint32_t happened) {
         auto kept = shared_from_this();
