@@ -23,7 +23,7 @@ def limit(group: Path, percent: float) -> None:
 @contextlib.contextmanager
 def of_a_core(percent: float, pids: list[int]):
     """These processes, one thread each, have so much of a core, each by itself, until the end of the block."""
-    parent = V1 if (V1 / "cpu.cfs_quota_us").exists() or (V1 / "tasks").exists() else V2
+    parent = V1 if (V1 / "tasks").exists() else V2
     groups = []
     try:
         if parent == V2:

@@ -22,7 +22,7 @@ Proxy::~Proxy() {
 }
 
 Result<> Proxy::listen(Fd listener) {
-    // Connections have it from their listener.
+    // TCP_NODELAY: connections have it from their listener.
     int on = 1;
     if (::setsockopt(listener.get(), IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) < 0)
         return errno_error("prepare the proxy's listener");

@@ -88,9 +88,9 @@ static Result<Fd> open_socket(const Endpoint& peer, int type) {
 struct Socket::State : std::enable_shared_from_this<State> {
     State(Loop& on, Fd owned) : loop(on), fd(std::move(owned)) {}
     // False: the kernel does not watch it.
-    bool watch_for(uint32_t more) {
-        if (watch && (events & more) == more && !(more & EPOLLOUT)) return true;
-        events |= more;
+    bool watch_for(bool to_write) {
+        if (watch && !to_write) return true;
+        if (to_write) events |= EPOLLOUT;
         // Asked anew, epoll tells of what has been so before.
         if (watch) return watch.set_events(events).has_value();
         auto watched = loop.watch(fd.get(), events, [this](uint32_t happened) { tell(happened); });
@@ -131,9 +131,10 @@ struct Socket::State : std::enable_shared_from_this<State> {
     bool datagrams = false;
     bool may_read = false; // there was something, and receive() has not come to its end
     bool ended = false;    // the end will not be told of again
+    unsigned in_a_row = 0; // reads without a wait
     Wait *reading = nullptr, *writing = nullptr;
     std::vector<Wait*> cancelled;
-    Watch watch, later;
+    Watch watch, later, others_first;
 };
 
 Socket::Wait::~Wait() {
@@ -143,14 +144,20 @@ Socket::Wait::~Wait() {
     std::erase(state_->cancelled, this);
 }
 
-bool Socket::Wait::await_ready() const { return state_ && state_->fd && !to_write_ && state_->may_read; }
+bool Socket::Wait::await_ready() {
+    return state_ && state_->fd && !to_write_ && state_->may_read && ++state_->in_a_row <= kMostInARow;
+}
 
 bool Socket::Wait::await_suspend(std::coroutine_handle<> by) {
-    if (!state_ || !state_->fd || !state_->watch_for(to_write_ ? EPOLLOUT : EPOLLIN)) return done_ = false;
+    if (!state_ || !state_->fd || !state_->watch_for(to_write_)) return done_ = false;
     auto*& place = to_write_ ? state_->writing : state_->reading;
     CHECK(!place);
     place = this;
     by_ = by;
+    if (to_write_) return true;
+    state_->in_a_row = 0;
+    if (state_->may_read)
+        state_->others_first = state_->loop.after({}, [state = state_.get()] { state->tell(EPOLLIN); });
     return true;
 }
 

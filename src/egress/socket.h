@@ -32,7 +32,7 @@ public:
     public:
         Wait(const Wait&) = delete;
         ~Wait();
-        bool await_ready() const;
+        bool await_ready();
         bool await_suspend(std::coroutine_handle<> by);
         bool await_resume() const { return done_; }
 
@@ -45,15 +45,17 @@ public:
         std::coroutine_handle<> by_;
     };
     // Until receive() has something to give, which may be the end or an error; until send() takes more. Each
-    // one at a time. False: it was closed or cancelled.
+    // one at a time. False: it was closed or cancelled. Where there is always something, every kMostInARow-th
+    // wait lets all others go on first: no peer keeps the loop for itself.
+    static constexpr unsigned kMostInARow = 8;
     Wait readable() { return {state_, false}; }
     Wait writable() { return {state_, true}; }
     // As recv(2) and send(2); EINTR and SIGPIPE are dealt with. What receive() gives may be all that there
     // was: readable() knows.
     ssize_t receive(std::span<char> into);
     ssize_t send(std::string_view bytes);
-    // The same from and to a pipe, without a copy (splice(2)). Nothing but an error tells receive_into() of
-    // the end: receive() does.
+    // The same from and to a pipe, without a copy: splice(2), where SIGPIPE must be ignored. What
+    // receive_into() has no bytes for (the end, an error), receive() tells.
     ssize_t receive_into(int pipe, size_t most);
     ssize_t send_from(int pipe, size_t count);
     // Both in full. An end in the middle is ECONNRESET.

@@ -88,6 +88,24 @@ TEST_F(SocketTest, ABufferThatIsFullIsNotAllThatThereWas) {
     EXPECT_TRUE(said_.ends_with("y,"));
 }
 
+// Control: kMostInARow.
+TEST_F(SocketTest, WhoAlwaysHasSomethingLetsOthersGoOn) {
+    auto [ours, theirs] = tcp_pair();
+    Socket socket(*loop_, std::move(ours));
+    std::string much(64 * 100, 'x');
+    ASSERT_EQ(::write(theirs.get(), much.data(), much.size()), static_cast<ssize_t>(much.size()));
+    tasks_->spawn(listen_to(socket, said_));
+    size_t turns_of_others = 0;
+    Watch other;
+    std::function<void()> again = [&] {
+        turns_of_others++;
+        other = loop_->after({}, again);
+    };
+    again();
+    while (said_.size() < much.size() + 100) turn();
+    EXPECT_GE(turns_of_others, 100 / Socket::kMostInARow);
+}
+
 TEST_F(SocketTest, EachDatagramIsGivenOut) {
     Fd peer(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     sockaddr_in name{.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};

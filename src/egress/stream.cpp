@@ -14,8 +14,6 @@ namespace nullbox::egress {
 
 constexpr size_t kReceiveBytes = size_t{64} << 10;
 constexpr size_t kTlsRecordBytes = size_t{16} << 10; // of content
-// A connection on which there is always something lets the others go on after so many pieces.
-constexpr unsigned kMostInARow = 8;
 
 static Error used_up() { return error("the agent's budget of bytes is used up"); }
 
@@ -23,12 +21,7 @@ Task<Result<std::string_view>> TcpStream::receive() {
     // One for all connections: it is used between two waits only.
     static std::array<char, kReceiveBytes> buffer;
     for (;;) {
-        auto more = socket_.readable();
-        if (!more.await_ready() || ++received_in_a_row_ > kMostInARow) {
-            if (more.await_ready()) co_await yield(socket_.loop());
-            received_in_a_row_ = 0;
-        }
-        if (!co_await more) co_return errno_error(ECANCELED, "receive");
+        if (!co_await socket_.readable()) co_return errno_error(ECANCELED, "receive");
         auto count = socket_.receive(buffer);
         if (count >= 0) {
             overflows_ = count == static_cast<ssize_t>(buffer.size());
@@ -96,7 +89,7 @@ Task<Result<>> TcpStream::move_to(TcpStream& to) {
         traffic_->received += bytes;
         if (!traffic_->take(bytes) || !to.traffic_->take(bytes)) co_return used_up();
         if (auto sent = co_await to.send_from(pipe->read.get(), bytes); !sent) co_return sent;
-        if (in_a_row % kMostInARow == 0) co_await yield(socket_.loop());
+        if (in_a_row % Socket::kMostInARow == 0) co_await yield(socket_.loop());
     }
 }
 

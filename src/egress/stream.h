@@ -80,7 +80,6 @@ private:
     Socket socket_;
     Deadline* deadline_;
     Traffic* traffic_;
-    unsigned received_in_a_row_ = 0; // without a wait
     bool overflows_ = false;
 };
 
