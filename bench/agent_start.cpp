@@ -77,21 +77,23 @@ static Result<> wait_for_first_line(Attempt& attempt) {
     return {};
 }
 
+static Result<int64_t> vm_pid(const json::object& status) {
+    const auto* agent = status.if_contains("agent");
+    const auto* pid =
+        agent != nullptr && agent->is_object() ? agent->get_object().if_contains("vm_pid") : nullptr;
+    if (pid == nullptr || !pid->is_int64() || pid->get_int64() <= 0) return error("the agent has no VM");
+    return pid->get_int64();
+}
+
 Result<AgentStart> start_agent(const std::string& socket, const std::string& name) {
     Attempt attempt{.socket = socket, .name = name};
     auto waited = wait_for_first_line(attempt);
     auto client = TRY(varlink::Client::connect(socket));
     auto status = client.call("io.nullbox.cage.Status", {{"name", name}}, kLimit);
-    int64_t vm_pid = 0;
-    if (status) {
-        const auto* agent = status->if_contains("agent");
-        const auto* pid =
-            agent != nullptr && agent->is_object() ? agent->get_object().if_contains("vm_pid") : nullptr;
-        if (pid != nullptr && pid->is_int64()) vm_pid = pid->get_int64();
-    }
     // One that ended at its line has no VM any more.
-    auto resident = vm_pid > 0 ? resident_kb(vm_pid) : Result<int64_t>(0);
-    auto cpu = vm_pid > 0 ? cpu_ms(vm_pid) : Result<double>(0);
+    auto pid = status ? vm_pid(*status) : status.error();
+    auto resident = pid ? resident_kb(*pid) : Result<int64_t>(0);
+    auto cpu = pid ? cpu_ms(*pid) : Result<double>(0);
     auto stopped = client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 1000}}, kLimit);
     TRY(std::move(waited));
     if (!status) return status.error();
@@ -104,7 +106,9 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
         .status = *std::move(status)};
 }
 
-Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names, Order order) {
+// From the first request to the last one's first line. The first that does not come is the error.
+static Result<double> start_all(const std::string& socket, const std::vector<std::string>& names,
+                                Order order) {
     std::vector<Attempt> attempts(names.size());
     std::vector<Result<>> waited(names.size());
     std::vector<std::thread> threads;
@@ -116,13 +120,56 @@ Result<double> start_agents(const std::string& socket, const std::vector<std::st
     }
     for (auto& thread : threads)
         if (thread.joinable()) thread.join();
-    auto client = TRY(varlink::Client::connect(socket));
-    for (const auto& name : names)
-        TRY(client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 0}}, kLimit));
     for (size_t i = 0; i < names.size(); i++) TRY(std::move(waited[i]).context(names[i]));
     auto begin = std::ranges::min_element(attempts, {}, &Attempt::begin)->begin;
     auto end = std::ranges::max_element(attempts, {}, &Attempt::end)->end;
     return std::chrono::duration<double, std::milli>(end - begin).count();
+}
+
+static Result<> stop_all(varlink::Client& client, const std::vector<std::string>& names) {
+    for (const auto& name : names)
+        TRY(client.call("io.nullbox.cage.Stop", {{"name", name}, {"grace_ms", 0}}, kLimit));
+    return {};
+}
+
+Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names, Order order) {
+    auto took = start_all(socket, names, order);
+    auto client = TRY(varlink::Client::connect(socket));
+    TRY(stop_all(client, names));
+    return took;
+}
+
+static Result<Activity> activity_of_all(varlink::Client& client, const std::vector<std::string>& names) {
+    Activity all;
+    for (const auto& name : names) {
+        auto status = TRY(client.call("io.nullbox.cage.Status", {{"name", name}}, kLimit));
+        auto pid = TRY(vm_pid(status).context(name));
+        auto one = TRY(activity(pid));
+        all.wakeups += one.wakeups;
+        all.cpu_ms += one.cpu_ms;
+    }
+    return all;
+}
+
+static Result<Activity> rest(const std::string& socket, const std::vector<std::string>& names,
+                             std::chrono::seconds settle, std::chrono::seconds watch) {
+    auto client = TRY(varlink::Client::connect(socket));
+    std::this_thread::sleep_for(settle);
+    auto before = TRY(activity_of_all(client, names));
+    std::this_thread::sleep_for(watch);
+    auto after = TRY(activity_of_all(client, names));
+    auto per_agent_second = static_cast<double>(names.size()) * static_cast<double>(watch.count());
+    return Activity{.wakeups = (after.wakeups - before.wakeups) / per_agent_second,
+                    .cpu_ms = (after.cpu_ms - before.cpu_ms) / per_agent_second};
+}
+
+Result<Activity> idle_agents(const std::string& socket, const std::vector<std::string>& names,
+                             std::chrono::seconds settle, std::chrono::seconds watch) {
+    auto started = start_all(socket, names, Order::AtOnce);
+    auto rested = started ? rest(socket, names, settle, watch) : started.error();
+    auto client = TRY(varlink::Client::connect(socket));
+    TRY(stop_all(client, names));
+    return rested;
 }
 
 } // namespace nullbox::bench

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <boost/json/object.hpp>
+#include <chrono>
 #include <string>
 #include <vector>
 
@@ -21,5 +22,10 @@ Result<AgentStart> start_agent(const std::string& socket, const std::string& nam
 // first line, in milliseconds. None may run; all are stopped again before this returns.
 enum class Order : uint8_t { AtOnce, InARow };
 Result<double> start_agents(const std::string& socket, const std::vector<std::string>& names, Order order);
+
+// Of agents that do nothing: started at once, left alone until what follows a start is over, then watched,
+// and stopped. For each agent and second.
+Result<Activity> idle_agents(const std::string& socket, const std::vector<std::string>& names,
+                             std::chrono::seconds settle, std::chrono::seconds watch);
 
 } // namespace nullbox::bench

@@ -9,6 +9,8 @@
 //   {"do": "agent", "name"}                        starts it through cage, stops it at its first line
 //   {"do": "agents", "names", "order"}             starts them all, "at once" or "in a row"; stops them at
 //   the last first line
+//   {"do": "idle", "names", "settle_s", "watch_s"}  starts them all, and watches what they do while they do
+//   nothing
 //   {"do": "run", "argv", "until"}                 a peer's VM on the bench disk, killed at that line
 #include <boost/json/array.hpp>
 #include <boost/json/object.hpp>
@@ -124,6 +126,20 @@ Result<json::object> agents(const json::object& request) {
     return json::object{{"ms", TRY(start_agents(in_nullds_world("/run/cage/cage.sock"), names, order))}};
 }
 
+Result<std::chrono::seconds> seconds(const json::object& request, std::string_view key) {
+    const auto* value = request.if_contains(key);
+    if (value == nullptr || !value->is_int64()) return error(cat("the request needs a number \"", key, "\""));
+    return std::chrono::seconds(value->get_int64());
+}
+
+Result<json::object> idle(const json::object& request) {
+    auto names = TRY(list(request, "names"));
+    auto settle = TRY(seconds(request, "settle_s"));
+    auto watch = TRY(seconds(request, "watch_s"));
+    auto one = TRY(idle_agents(in_nullds_world("/run/cage/cage.sock"), names, settle, watch));
+    return json::object{{"wakeups", one.wakeups}, {"cpu_ms", one.cpu_ms}};
+}
+
 Result<json::object> run(const json::object& request) {
     auto argv = TRY(list(request, "argv"));
     auto until = TRY(text(request, "until"));
@@ -141,6 +157,7 @@ Result<json::object> handle(const std::string& line) {
     if (what == "call") return call(object);
     if (what == "agent") return agent(object);
     if (what == "agents") return agents(object);
+    if (what == "idle") return idle(object);
     if (what == "run") return run(object);
     return error(cat("unknown request ", what));
 }

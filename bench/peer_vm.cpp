@@ -2,6 +2,7 @@
 
 #include <cerrno>
 #include <csignal>
+#include <filesystem>
 #include <poll.h>
 #include <sched.h>
 #include <sys/mount.h>
@@ -16,7 +17,6 @@ namespace nullbox::bench {
 
 constexpr auto kLimit = std::chrono::seconds(120);
 constexpr size_t kMaxOutputBytes = 1 << 20;
-constexpr std::string_view kResident = "VmRSS:";
 constexpr size_t kShownBytes = 1500;
 
 // Moved onto the root, and not only chroot(): that forbids user namespaces, which a jail needs.
@@ -44,16 +44,19 @@ static Result<pid_t> spawn(const std::string& root, const std::vector<std::strin
     ::_exit(127);
 }
 
-Result<int64_t> resident_kb(int64_t pid) {
-    for (const auto& line : split(TRY(read_file(cat("/proc/", pid, "/status"))), '\n')) {
+// A number of /proc/PID/status or of a thread's.
+static Result<int64_t> status_number(const std::string& path, std::string_view field) {
+    for (const auto& line : split(TRY(read_file(path)), '\n')) {
         std::string_view rest = line;
-        if (!rest.starts_with(kResident)) continue;
-        rest.remove_prefix(kResident.size());
+        if (!rest.starts_with(field)) continue;
+        rest.remove_prefix(field.size());
         if (rest.ends_with(" kB")) rest.remove_suffix(3);
-        if (auto kb = parse_number(trim(rest), 0, INT64_MAX)) return *kb;
+        if (auto value = parse_number(trim(rest), 0, INT64_MAX)) return *value;
     }
-    return error(cat("process ", pid, " has no ", kResident, " in /proc"));
+    return error(cat(path, " has no ", field));
 }
+
+Result<int64_t> resident_kb(int64_t pid) { return status_number(cat("/proc/", pid, "/status"), "VmRSS:"); }
 
 Result<double> cpu_ms(int64_t pid) {
     auto text = TRY(read_file(cat("/proc/", pid, "/stat")));
@@ -63,6 +66,16 @@ Result<double> cpu_ms(int64_t pid) {
     auto user = parse_number(fields[12], 0, INT64_MAX), system = parse_number(fields[13], 0, INT64_MAX);
     if (!user || !system) return error(cat("process ", pid, ": no times"));
     return 1000.0 * static_cast<double>(*user + *system) / static_cast<double>(::sysconf(_SC_CLK_TCK));
+}
+
+Result<Activity> activity(int64_t pid) {
+    Activity all{.cpu_ms = TRY(cpu_ms(pid))};
+    std::error_code wrong;
+    for (const auto& thread : std::filesystem::directory_iterator(cat("/proc/", pid, "/task"), wrong))
+        all.wakeups += static_cast<double>(
+            TRY(status_number(thread.path().string() + "/status", "voluntary_ctxt_switches:")));
+    if (wrong) return errno_error(wrong.value(), cat("the threads of process ", pid));
+    return all;
 }
 
 namespace {

@@ -26,4 +26,11 @@ Result<int64_t> resident_kb(int64_t pid);
 // Processor time of all its threads, to 10 ms.
 Result<double> cpu_ms(int64_t pid);
 
+struct Activity {
+    double wakeups = 0; // how often a thread had waited for something and went on
+    double cpu_ms = 0;  // to 10 ms
+};
+// Of all threads of a process so far.
+Result<Activity> activity(int64_t pid);
+
 } // namespace nullbox::bench

@@ -161,6 +161,13 @@ Result<> mount_api_filesystems(Changes changes) {
     return link_at("/proc/self/fd/2", "/dev/stderr");
 }
 
+Result<> let_kernel_rest() {
+    // Looks for memory to compact twice a second. Who asks for a huge page still has one made.
+    TRY(write_existing("/proc/sys/vm/compaction_proactiveness", "0"));
+    // Adds up each CPU's counts of pages: every second is for machines with many CPUs.
+    return write_existing("/proc/sys/vm/stat_interval", "10");
+}
+
 Result<> set_clock(uint64_t clock_ns) {
     constexpr uint64_t kSecond = 1'000'000'000;
     timespec now{};

@@ -24,6 +24,8 @@ Result<Changes> enter_image();
 // /proc, /sys, /dev/pts, /tmp, ... of the new root. On a scratch disk /tmp is a folder like any other: it has
 // the disk's room, where a tmpfs has half of the memory.
 Result<> mount_api_filesystems(Changes changes);
+// Fewer wake-ups of an idle guest, each of which is an exit, and work, to the host.
+Result<> let_kernel_rest();
 // What Start says of the machine: host name, clock, network, the app image at /app, shared folders. Adds to
 // the environment where the box's authority is, for programs that ask there.
 Result<> apply(guest_link::Start& start);

@@ -32,6 +32,7 @@ Result<> serve(Link& link) {
     auto changes = enter_image();
     if (!changes) return report(link, "image", std::move(changes).error());
     TRY(report(link, "mounts", mount_api_filesystems(*changes)));
+    TRY(report(link, "kernel settings", let_kernel_rest()));
     auto frame = TRY(link.wait_for_frame());
     if (!frame) return error("the host closed the link before Start");
     auto* start = std::get_if<guest_link::Start>(&*frame);
