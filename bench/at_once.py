@@ -24,7 +24,7 @@ def rows() -> list[Row]:
                 note=f"{AGENTS} agents that stay, from the first request to the last one's first line"),
             Row("starts_per_core", "1/s", peer_name="in a row",
                 note=f"the same starts, in a second and for each of the machine's {CORES} cores"),
-            Row("idle_wakeups", "1/s", most=2,
+            Row("idle_wakeups", "1/s", most=4,
                 note=f"of the VM's threads, an agent that sleeps, {AGENTS} of them, from {SETTLE_S} s after the last start"),
             Row("idle_cpu", "ms/s", note="processor time of the same, the guest's with it")]
 

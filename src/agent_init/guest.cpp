@@ -163,9 +163,9 @@ Result<> mount_api_filesystems(Changes changes) {
 
 Result<> let_kernel_rest() {
     // Looks for memory to compact twice a second. Who asks for a huge page still has one made.
-    TRY(write_existing("/proc/sys/vm/compaction_proactiveness", "0"));
-    // Adds up each CPU's counts of pages: every second is for machines with many CPUs.
-    return write_existing("/proc/sys/vm/stat_interval", "10");
+    // (vm.stat_interval stays: with its counts a CPU lets go of free pages that it has put by, without which
+    // no whole block goes back to the host.)
+    return write_existing("/proc/sys/vm/compaction_proactiveness", "0");
 }
 
 Result<> set_clock(uint64_t clock_ns) {
