@@ -50,7 +50,8 @@ Result<> serve(Link& link) {
                         .listen_exec =
                             [](Loop& loop, std::function<void(Fd)> adopt) {
                                 return listen_to_host(loop, guest_link::kExecPort, std::move(adopt));
-                            }});
+                            },
+                        .watch_for_thrashing = watch_for_thrashing});
 }
 
 Result<> run() {

@@ -65,6 +65,7 @@ private:
     void balance();
     void on_stop(const guest_link::Stop& stop);
     void check_health(guest_link::CheckHealth check);
+    void on_thrashing();
     void reap();
     void on_exit(int status);
     void limit_drain();
@@ -81,6 +82,8 @@ private:
     Watch link_watch_, signal_watch_, kill_timer_, drain_timer_;
     bool reading_ = true; // false while the host has not taken what we sent
     bool stopping_ = false;
+    bool thrashed_ = false;
+    ThrashWatch thrash_watch_;
     uint64_t oom_kills_before_ = 0;
     std::optional<guest_link::Exited> exited_;
     std::optional<Error> failed_;
@@ -191,6 +194,13 @@ void Session::check_health(guest_link::CheckHealth check) {
     });
 }
 
+void Session::on_thrashing() {
+    if (exited_) return;
+    thrashed_ = true;
+    ::kill(-pid_, SIGKILL);
+    options_.kill_rest();
+}
+
 void Session::reap() {
     signalfd_siginfo info{};
     while (::read(signals_.get(), &info, sizeof info) == sizeof info) {
@@ -209,10 +219,10 @@ void Session::on_exit(int status) {
     bool by_signal = WIFSIGNALED(status);
     auto value = static_cast<uint32_t>(by_signal ? WTERMSIG(status) : WEXITSTATUS(status));
     bool killed = value == (by_signal ? uint32_t{SIGKILL} : kChildKilled);
-    exited_ =
-        guest_link::Exited{.by_signal = by_signal,
-                           .value = value,
-                           .out_of_memory = killed && !stopping_ && options_.oom_kills() > oom_kills_before_};
+    exited_ = guest_link::Exited{.by_signal = by_signal,
+                                 .value = value,
+                                 .out_of_memory = killed && !stopping_ &&
+                                                  (thrashed_ || options_.oom_kills() > oom_kills_before_)};
     kill_timer_.drop();
     if (exec_) exec_->close();
     options_.kill_rest();
@@ -249,6 +259,8 @@ Result<> Session::watch_all() {
     signals_ = Fd(::signalfd(-1, &child, SFD_CLOEXEC | SFD_NONBLOCK));
     if (!signals_) return errno_error("make signalfd");
     signal_watch_ = TRY(loop_.watch(signals_.get(), EPOLLIN, [this](uint32_t) { reap(); }, 1));
+    if (options_.watch_for_thrashing)
+        thrash_watch_ = TRY(options_.watch_for_thrashing(loop_, [this] { on_thrashing(); }));
     return {};
 }
 

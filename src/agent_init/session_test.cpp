@@ -31,18 +31,20 @@ Start shell(std::string script) {
 // The host's side of one session, which runs in a thread of its own as it would in a guest.
 class HostSide {
 public:
-    explicit HostSide(const Start& start, uint64_t (*oom_kills)() = agent_init::oom_kills) {
+    explicit HostSide(const Start& start, SessionOptions options = {}) {
+        options.kill_rest = [] {};
         sigset_t child;
         ::sigemptyset(&child);
         ::sigaddset(&child, SIGCHLD);
         ::pthread_sigmask(SIG_BLOCK, &child, nullptr);
         auto pair = *make_socket_pair(SOCK_STREAM);
         host_ = std::move(pair.first);
-        guest_ = std::thread([start, oom_kills, socket = std::move(pair.second)]() mutable {
-            Link link(std::move(socket));
-            auto done = run_session(link, start, {.kill_rest = [] {}, .oom_kills = oom_kills});
-            link.finish(5s);
-        });
+        guest_ =
+            std::thread([start, options = std::move(options), socket = std::move(pair.second)]() mutable {
+                Link link(std::move(socket));
+                auto done = run_session(link, start, options);
+                link.finish(5s);
+            });
     }
     ~HostSide() {
         host_.reset();
@@ -152,7 +154,7 @@ static uint64_t more_each_time() {
 
 TEST(Session, DeathForWantOfMemoryIsToldFromOthers) {
     auto end_of = [](const char* script, uint64_t (*kills)()) {
-        HostSide run(shell(script), kills);
+        HostSide run(shell(script), {.kill_rest = {}, .oom_kills = kills});
         run.expect<Started>();
         return run.to_end().second;
     };
@@ -161,6 +163,17 @@ TEST(Session, DeathForWantOfMemoryIsToldFromOthers) {
     EXPECT_FALSE(end_of("exit 1", more_each_time).out_of_memory) << "it lived on, and ended by itself";
     EXPECT_FALSE(end_of("kill -TERM $$", more_each_time).out_of_memory);
     EXPECT_FALSE(end_of("kill -KILL $$", [] { return uint64_t{5}; }).out_of_memory);
+}
+
+TEST(Session, ACommandWithFarTooLittleMemoryIsEndedAsIfTheKernelHad) {
+    auto soon = [](Loop& loop, std::function<void()> thrashing) -> Result<ThrashWatch> {
+        return ThrashWatch{.trigger = {}, .watch = loop.after(10ms, std::move(thrashing))};
+    };
+    HostSide run(shell("sleep 60 & wait"), {.kill_rest = {}, .watch_for_thrashing = soon});
+    run.expect<Started>();
+    auto end = run.to_end().second;
+    EXPECT_TRUE(end.by_signal && end.value == SIGKILL) << end.value;
+    EXPECT_TRUE(end.out_of_memory);
 }
 
 TEST(Session, ASlowHostLosesNoLine) {
