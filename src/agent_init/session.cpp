@@ -66,6 +66,7 @@ private:
     void on_stop(const guest_link::Stop& stop);
     void check_health(guest_link::CheckHealth check);
     void on_thrashing();
+    void kill_all();
     void reap();
     void on_exit(int status);
     void limit_drain();
@@ -179,10 +180,7 @@ void Session::on_stop(const guest_link::Stop& stop) {
     stopping_ = true;
     if (exited_) return;
     ::kill(-pid_, SIGTERM);
-    kill_timer_ = loop_.after(std::chrono::milliseconds(stop.grace_ms), [this] {
-        ::kill(-pid_, SIGKILL);
-        options_.kill_rest();
-    });
+    kill_timer_ = loop_.after(std::chrono::milliseconds(stop.grace_ms), [this] { kill_all(); });
 }
 
 void Session::check_health(guest_link::CheckHealth check) {
@@ -197,6 +195,11 @@ void Session::check_health(guest_link::CheckHealth check) {
 void Session::on_thrashing() {
     if (exited_) return;
     thrashed_ = true;
+    kill_all();
+}
+
+// The command, and what left its process group.
+void Session::kill_all() {
     ::kill(-pid_, SIGKILL);
     options_.kill_rest();
 }
@@ -300,8 +303,7 @@ Result<> Session::run(const guest_link::Start& start) {
     reap(); // it may have ended before the signalfd was there
     if (!failed_) TRY(loop_.run());
     if (failed_) {
-        ::kill(-pid_, SIGKILL);
-        options_.kill_rest();
+        kill_all();
         return *failed_;
     }
     return {};

@@ -27,8 +27,8 @@ struct SessionOptions {
     std::function<void(uint64_t clock_ns)> set_clock = {};
     // Hands over the streams of commands that the host wants run beside the agent's. Empty: there are none.
     std::function<Result<ExecPort>(Loop& loop, std::function<void(Fd)> adopt)> listen_exec = {};
-    // Told when there is far too little memory for what runs: it is ended as if the kernel had. Empty: nobody
-    // is.
+    // Told when there is far too little memory for what runs, which is then ended as if the kernel had done
+    // it. Empty: nobody tells.
     std::function<Result<ThrashWatch>(Loop& loop, std::function<void()> thrashing)> watch_for_thrashing = {};
     uint16_t memory_port = guest_link::kMemoryPort; // on the guest's loopback
     uint64_t (*oom_kills)() = agent_init::oom_kills;

@@ -13,8 +13,7 @@ struct ThrashWatch {
     Watch watch; // after what it watches: dropped first
 };
 
-// Calls `thrashing` after ten seconds of which less than one was left for work, and at most once a ten
-// seconds.
+// Calls `thrashing` after ten seconds of which less than one was left for work; again after ten more.
 Result<ThrashWatch> watch_for_thrashing(Loop& loop, std::function<void()> thrashing);
 
 } // namespace nullbox::agent_init
